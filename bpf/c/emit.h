@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way into the ring buffer, and the books about it. */
+#ifndef KERNELPIPE_EMIT_H
+#define KERNELPIPE_EMIT_H
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} events SEC(".maps");
+
+/* Per CPU and category: produced = submitted + lost. */
+struct kp_counts {
+	__u64 produced; /* events that passed the filters */
+	__u64 lost;     /* of these, the ones the ring buffer had no room for */
+	__u64 untimed;  /* system calls whose start was not seen: produced without a duration */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, KP_CATEGORIES);
+	__type(key, __u32);
+	__type(value, struct kp_counts);
+} counters SEC(".maps");
+
+/* Every add is atomic: a softirq's program can interrupt a system call's on the same CPU. */
+#define ADD(counter, n) __sync_fetch_and_add(&(counter), (n))
+
+static __always_inline __u64 wakeup_flags(void)
+{
+	/* One wake-up per event costs more than the event. Wake when the mark is passed; below it, the reader's timer serves. */
+	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	__u64 mark = settings.wakeup_bytes;
+
+	return waiting >= mark && waiting < mark + 2 * (sizeof(struct kp_event) + 8) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+/*
+ * Counts an event and makes room for it; NULL when the ring buffer is full, and then it is counted as
+ * lost. The record comes zeroed but for time, category, operation and version.
+ */
+static __always_inline struct kp_event *reserve(__u32 category, __u16 operation)
+{
+	struct kp_counts *counts = bpf_map_lookup_elem(&counters, &category);
+	struct kp_event *event;
+
+	if (!counts)
+		return NULL;
+	ADD(counts->produced, 1);
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		ADD(counts->lost, 1);
+		return NULL;
+	}
+	__builtin_memset(event, 0, sizeof(*event));
+	event->time_ns = bpf_ktime_get_boot_ns();
+	event->category = category;
+	event->operation = operation;
+	event->version = KP_EVENT_VERSION;
+	return event;
+}
+
+static __always_inline void submit(struct kp_event *event)
+{
+	bpf_ringbuf_submit(event, wakeup_flags());
+}
+
+/* One in filter->sample passes; at random, so that no pattern of calls is favoured. */
+static __always_inline bool sampled(const struct filter *filter)
+{
+	return filter->sample < 2 || bpf_get_prandom_u32() % filter->sample == 0;
+}
+
+static __always_inline bool wants_operation(const struct filter *filter, __u32 operation)
+{
+	return filter->operations & (1U << (operation & 31));
+}
+
+/* Copies a name that str points at, with read as the helper for its memory, and says so when it is cut or unreadable. */
+#define COPY_NAME(event, read_str, read, str)                                                             \
+	({                                                                                                \
+		const char *from = (str);                                                                 \
+		long got = read_str((event)->name, KP_NAME_LEN, from);                                    \
+		char next = 0;                                                                            \
+		if (got < 0)                                                                              \
+			(event)->flags |= KP_FLAG_NAME_UNREADABLE;                                        \
+		else if (got == KP_NAME_LEN && (read(&next, 1, from + KP_NAME_LEN - 1) || next != 0))     \
+			(event)->flags |= KP_FLAG_NAME_CUT;                                               \
+	})
+
+#endif

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Processes: fork, exec and exit, from include/trace/events/sched.h. */
+#ifndef KERNELPIPE_PROCESS_H
+#define KERNELPIPE_PROCESS_H
+
+/* Applies the filter to an event of the current task and makes room for it. */
+static __always_inline struct kp_event *process_event(__u16 operation, __s64 result, __u64 duration)
+{
+	const struct filter *filter = &settings.filter[KP_CATEGORY_PROCESS];
+	struct kp_event *event;
+
+	if (silent() || !(filter->flags & FILTER_ENABLED) || !wants_operation(filter, operation))
+		return NULL;
+	if ((filter->flags & FILTER_ERRORS_ONLY) && result == 0)
+		return NULL;
+	if (duration < filter->min_duration_ns || is_self() || !wants_current(filter) || !sampled(filter))
+		return NULL;
+	event = reserve(KP_CATEGORY_PROCESS, operation);
+	if (!event)
+		return NULL;
+	event->result = result;
+	event->duration_ns = duration;
+	identify(&event->process);
+	return event;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
+{
+	__u32 tgid = BPF_CORE_READ(child, tgid);
+	struct kp_event *event;
+
+	if (BPF_CORE_READ(child, pid) != tgid) /* a thread */
+		return 0;
+	event = process_event(KP_PROCESS_FORK, 0, 0);
+	if (!event)
+		return 0;
+	event->lifecycle.child_tgid = tgid;
+	submit(event);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct linux_binprm *binary)
+{
+	struct kp_event *event = process_event(KP_PROCESS_EXEC, 0, 0);
+
+	if (!event)
+		return 0;
+	COPY_NAME(event, bpf_probe_read_kernel_str, bpf_probe_read_kernel, BPF_CORE_READ(binary, filename));
+	submit(event);
+	return 0;
+}
+
+struct incarnation {
+	__u64 start_ns;
+	__u32 tgid;
+	__u32 reserved;
+};
+
+/* The processes that ended last. Two threads that end at once can both see themselves as the last. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct incarnation);
+	__type(value, __u8);
+} ended SEC(".maps");
+
+/* First to report the end of this process? */
+static __always_inline bool first_to_end(struct task_struct *task)
+{
+	struct incarnation process = {
+		.start_ns = task_start_ns(task),
+		.tgid = BPF_CORE_READ(task, tgid),
+	};
+	__u8 seen = 1;
+	long error = bpf_map_update_elem(&ended, &process, &seen, BPF_NOEXIST);
+
+	if (error == -EEXIST)
+		return false;
+	if (error)
+		count_missed(MISSED_EXIT);
+	return true;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(sched_process_exit, struct task_struct *task)
+{
+	__u32 code, signal;
+	struct kp_event *event;
+
+	if (silent() || BPF_CORE_READ(task, signal, live.counter) != 0) /* other threads live on */
+		return 0;
+	if (!first_to_end(task))
+		return 0;
+	/* The whole group's code, when exit_group(2) or a signal ended it; else the last thread's own. */
+	code = BPF_CORE_READ(task, signal, group_exit_code);
+	if (!code)
+		code = BPF_CORE_READ(task, exit_code);
+	signal = code & 0x7f;
+	event = process_event(KP_PROCESS_EXIT, signal ? 128 + signal : (code >> 8) & 0xff, bpf_ktime_get_boot_ns() - task_start_ns(task));
+	if (!event)
+		return 0;
+	event->lifecycle.signal = signal;
+	submit(event);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What user space asked for: one filter per category and one rule per system call, changed at run time. */
+#ifndef KERNELPIPE_SETTINGS_H
+#define KERNELPIPE_SETTINGS_H
+
+#define MAX_COMMANDS 16
+#define MAX_SYSCALLS 512
+
+enum filter_flag {
+	FILTER_ENABLED = 1,
+	FILTER_ERRORS_ONLY = 2,
+	FILTER_PID = 4,
+	FILTER_UID = 8,
+	FILTER_COMMAND = 16,
+	FILTER_CGROUP = 32,
+};
+
+struct filter {
+	__u32 flags;      /* enum filter_flag */
+	__u32 operations; /* bit n: operation n is wanted (not in the syscall category) */
+	__u64 min_duration_ns;
+	__u64 cgroup_id;
+	__u32 pid_min, pid_max;
+	__u32 uid_min, uid_max;
+	__u32 sample;   /* one in so many; 0 and 1: all */
+	__u32 commands; /* how many of command are set */
+	__u64 command[MAX_COMMANDS][2];
+};
+
+/* What a system call does with its arguments, so that its event finds its category. */
+enum syscall_kind {
+	SYSCALL_PLAIN = 0,
+	SYSCALL_READ,        /* from the descriptor in argument 0 */
+	SYSCALL_WRITE,       /* to the descriptor in argument 0 */
+	SYSCALL_COPY,        /* to the descriptor in argument 2, else from the one in argument 0 */
+	SYSCALL_SEND_MANY,   /* sendmmsg */
+	SYSCALL_RECEIVE_MANY, /* recvmmsg */
+	SYSCALL_CONNECT,
+	SYSCALL_ACCEPT,
+	SYSCALL_OPEN,     /* path in argument 0 */
+	SYSCALL_OPENAT,   /* path in argument 1 */
+	SYSCALL_FSYNC,    /* the descriptor in argument 0 */
+	SYSCALL_UNLINK,   /* path in argument 0 */
+	SYSCALL_UNLINKAT, /* path in argument 1 */
+	SYSCALL_RENAME,   /* path in argument 0 */
+	SYSCALL_RENAMEAT, /* path in argument 1 */
+	SYSCALL_PROCESS,  /* its success is a process event */
+};
+
+struct syscall_rule {
+	__u8 kind;   /* enum syscall_kind */
+	__u8 wanted; /* bit n: category n may want it. 0: not traced */
+};
+
+struct kp_settings {
+	__u32 generation; /* the programs of this generation emit, all others are silent */
+	__u32 self_tgid; /* the collector itself, never traced … */
+	__u64 self_start_ns; /* … and its start, for its pid may be another's after its death */
+	__u64 wakeup_bytes; /* wake the reader when so much waits in the ring buffer */
+	struct filter filter[8]; /* by category; 8 so that the verifier sees the bound in a mask */
+	struct syscall_rule rule[MAX_SYSCALLS];
+};
+
+struct kp_settings settings SEC(".data.settings");
+
+/*
+ * Set at load time, never 0. One store to settings.generation hands over from one set of programs to the
+ * next: without a gap, and without a moment when both report.
+ */
+volatile const __u32 own_generation = 1;
+
+static __always_inline bool silent(void)
+{
+	return settings.generation != own_generation;
+}
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files and sockets behind descriptors, and the addresses of a socket. */
+#ifndef KERNELPIPE_SOCKET_H
+#define KERNELPIPE_SOCKET_H
+
+/* The current task's open file fd, or NULL. */
+static __always_inline struct file *file_of(__u32 fd)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **slot;
+	struct file *file = NULL;
+
+	if (!table || fd >= BPF_CORE_READ(table, max_fds))
+		return NULL;
+	slot = BPF_CORE_READ(table, fd);
+	if (bpf_probe_read_kernel(&file, sizeof(file), slot + fd))
+		return NULL;
+	return file;
+}
+
+/* The type of a file: S_IFREG, S_IFSOCK, …; 0 without a file. */
+static __always_inline __u32 type_of(struct file *file)
+{
+	return file ? BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT : 0;
+}
+
+static __always_inline struct sock *sock_of(struct file *file)
+{
+	struct socket *socket = BPF_CORE_READ(file, private_data);
+
+	return BPF_CORE_READ(socket, sk);
+}
+
+static __always_inline void describe_sock(struct kp_network *network, struct sock *sk)
+{
+	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	__u16 port;
+
+	network->family = family;
+	network->protocol = BPF_CORE_READ(sk, sk_protocol);
+	if (family != AF_INET && family != AF_INET6)
+		return;
+	network->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	port = BPF_CORE_READ(sk, __sk_common.skc_dport);
+	network->remote_port = __builtin_bswap16(port);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	network->remote_port = port;
+#endif
+	if (family == AF_INET) {
+		BPF_CORE_READ_INTO((__u32 *)network->local_address, sk, __sk_common.skc_rcv_saddr);
+		BPF_CORE_READ_INTO((__u32 *)network->remote_address, sk, __sk_common.skc_daddr);
+	} else {
+		BPF_CORE_READ_INTO(&network->local_address, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(&network->remote_address, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+	}
+}
+
+/*
+ * The process behind a TCP socket. State changes and retransmissions run in whatever context the packet
+ * arrived in, so the owner is noted when it is current: at connect and at accept.
+ */
+struct kp_owner {
+	struct kp_process process;
+	__u64 since_ns;    /* start of connect, then of the connection */
+	__u32 ignored;     /* the collector's own */
+	__u32 connecting;  /* enum connecting */
+};
+
+/* How far a connect has come; its outcome is reported once, by whoever learns it. */
+enum connecting {
+	CONNECTING_DONE = 0,
+	CONNECTING_IN_CALL = 1,    /* connect(2) has not returned yet */
+	CONNECTING_BEHIND = 2,     /* connect(2) returned, the handshake goes on */
+	CONNECTING_FAILED = 3,     /* the failure is reported, connect(2) has yet to return it */
+};
+
+/* Bounded: where it is full the socket unused for longest loses its owner, and its close comes without one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __u64);
+	__type(value, struct kp_owner);
+} owners SEC(".maps");
+
+/* Counts what could not be noted, by cause; index: enum missed. */
+enum missed {
+	MISSED_START = 0,  /* no room to note the start of a system call: its event has no duration */
+	MISSED_OWNER = 1,  /* no room to note a socket's owner: its events name no process */
+	MISSED_COMPAT = 2, /* 32-bit system calls on a 64-bit kernel: another table of numbers, not decoded */
+	MISSED_EXIT = 3,   /* no room to note a process's end: it may be reported twice */
+	MISSED_CAUSES = 4,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MISSED_CAUSES);
+	__type(key, __u32);
+	__type(value, __u64);
+} missed SEC(".maps");
+
+static __always_inline void count_missed(__u32 cause)
+{
+	__u64 *count = bpf_map_lookup_elem(&missed, &cause);
+
+	if (count)
+		ADD(*count, 1);
+}
+
+/* Notes the current task as the owner of sk. */
+static __always_inline void own_sock(struct sock *sk, __u32 connecting)
+{
+	struct kp_owner owner = {};
+	__u64 key = (__u64)(unsigned long)sk;
+
+	identify(&owner.process);
+	owner.since_ns = bpf_ktime_get_boot_ns();
+	owner.ignored = is_self();
+	owner.connecting = connecting;
+	if (bpf_map_update_elem(&owners, &key, &owner, BPF_ANY))
+		count_missed(MISSED_OWNER);
+}
+
+#endif

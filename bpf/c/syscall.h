@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * System calls, and the network and filesystem events that are system calls: all leave at sys_exit, where
+ * result, arguments and the file behind the descriptor are known. sys_enter only notes the time.
+ */
+#ifndef KERNELPIPE_SYSCALL_H
+#define KERNELPIPE_SYSCALL_H
+
+#if defined(__TARGET_ARCH_x86)
+#define SYSCALL_NUMBER(regs) ((__u32)BPF_CORE_READ(regs, orig_ax))
+#define SYSCALL_ARG0(regs) BPF_CORE_READ(regs, di)
+#define SYSCALL_ARG1(regs) BPF_CORE_READ(regs, si)
+#define SYSCALL_ARG2(regs) BPF_CORE_READ(regs, dx)
+#define COMPAT_FIELD status
+#define COMPAT_BIT 2 /* TS_COMPAT, arch/x86/include/asm/thread_info.h */
+#elif defined(__TARGET_ARCH_arm64)
+#define SYSCALL_NUMBER(regs) ((__u32)BPF_CORE_READ(regs, syscallno))
+#define SYSCALL_ARG0(regs) BPF_CORE_READ(regs, orig_x0)
+#define SYSCALL_ARG1(regs) BPF_CORE_READ(regs, regs[1])
+#define SYSCALL_ARG2(regs) BPF_CORE_READ(regs, regs[2])
+#define COMPAT_FIELD flags
+#define COMPAT_BIT (1 << 22) /* TIF_32BIT, arch/arm64/include/asm/thread_info.h */
+#endif
+
+#define MAX_MESSAGES 64
+#define MMSGHDR_SIZE 64       /* struct mmsghdr, include/linux/socket.h, on a 64-bit kernel */
+#define MMSGHDR_LEN_OFFSET 56 /* its msg_len */
+
+/* When a thread entered the system call that it is in. */
+struct start {
+	__u64 time_ns;
+	__u64 number;
+};
+
+/* Kept in the task where the kernel can: that is three times as fast as a hash. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct start);
+} starts SEC(".maps");
+
+/* For kernels without task storage for tracing programs (before 5.11). */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct start);
+} starts_by_tid SEC(".maps");
+
+/* What the end of a system call is, once its arguments have been looked at. */
+struct call {
+	__u32 category;
+	__u32 operation;
+	__s64 result;
+	__u64 bytes;
+	struct file *file; /* behind the descriptor, if there is one */
+	struct sock *sk;
+	const char *path;  /* in user memory */
+	bool partial;
+};
+
+/* The rule for a system call that is to be traced in this task; NULL for all others. */
+static __always_inline const struct syscall_rule *rule_of(__u32 number, bool entering)
+{
+	struct task_struct *task;
+	const struct syscall_rule *rule;
+
+	if (number >= MAX_SYSCALLS)
+		return NULL;
+	rule = &settings.rule[number & (MAX_SYSCALLS - 1)];
+	if (!rule->wanted || silent())
+		return NULL;
+	task = (struct task_struct *)bpf_get_current_task();
+	if (BPF_CORE_READ(task, thread_info.COMPAT_FIELD) & COMPAT_BIT) {
+		if (entering)
+			count_missed(MISSED_COMPAT);
+		return NULL;
+	}
+	return rule;
+}
+
+/* Does any category that may want this call want its process? */
+static __always_inline bool anyone_wants(__u8 wanted)
+{
+	for (__u32 category = KP_CATEGORY_SYSCALL; category <= KP_CATEGORY_FILESYSTEM; category++)
+		if ((wanted & (1 << category)) && wants_current(&settings.filter[category & 7]))
+			return true;
+	return false;
+}
+
+static __always_inline bool enters(__u32 number, struct start *start)
+{
+	const struct syscall_rule *rule = rule_of(number, true);
+
+	if (!rule || is_self() || !anyone_wants(rule->wanted))
+		return false;
+	start->time_ns = bpf_ktime_get_boot_ns();
+	start->number = number;
+	return true;
+}
+
+static __always_inline __u64 add_messages(const char *vector, __s64 count)
+{
+	__u64 bytes = 0;
+	__u32 length;
+
+	for (int i = 0; i < MAX_MESSAGES; i++) {
+		if (i >= count)
+			break;
+		if (bpf_probe_read_user(&length, sizeof(length), vector + i * MMSGHDR_SIZE + MMSGHDR_LEN_OFFSET))
+			break;
+		bytes += length;
+	}
+	return bytes;
+}
+
+/* A transfer through a descriptor: network on a socket, filesystem on a regular file, else just a system call. */
+static __always_inline void transfer(struct call *call, struct file *file, bool sends)
+{
+	__u32 type = type_of(file);
+
+	if (type == S_IFSOCK) {
+		call->category = KP_CATEGORY_NETWORK;
+		call->operation = sends ? KP_NETWORK_SEND : KP_NETWORK_RECEIVE;
+		call->sk = sock_of(file);
+	} else if (type == S_IFREG) {
+		call->category = KP_CATEGORY_FILESYSTEM;
+		call->operation = sends ? KP_FILESYSTEM_WRITE : KP_FILESYSTEM_READ;
+		call->file = file;
+	}
+	call->bytes = call->result > 0 ? call->result : 0;
+}
+
+static __always_inline void on_path(struct call *call, __u32 operation, unsigned long path)
+{
+	call->category = KP_CATEGORY_FILESYSTEM;
+	call->operation = operation;
+	call->path = (const char *)path;
+}
+
+/*
+ * A connect(2) returns. For TCP the state change reports the outcome; here only what never became one
+ * (no route, no port), and the other kinds of socket. Says whether there is something to report.
+ */
+static __always_inline bool connect_returns(struct call *call)
+{
+	struct sock *sk = call->sk;
+	__u64 key = (__u64)(unsigned long)sk;
+	struct kp_owner *owner;
+
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+		return true;
+	owner = bpf_map_lookup_elem(&owners, &key);
+	if (owner && owner->connecting == CONNECTING_FAILED)
+		bpf_map_delete_elem(&owners, &key); /* gone already: evicted meanwhile */
+	else if (owner && owner->connecting == CONNECTING_IN_CALL)
+		owner->connecting = CONNECTING_BEHIND;
+	return !owner && call->result < 0 && call->result != -EALREADY && call->result != -EISCONN && call->result != -EINPROGRESS;
+}
+
+/* Looks at the arguments. False: nothing happened that is an event, such as a read that would block. */
+static __always_inline bool classify(struct call *call, const struct syscall_rule *rule, struct pt_regs *regs)
+{
+	bool network = rule->wanted & (1 << KP_CATEGORY_NETWORK);
+	__u8 kind = rule->kind;
+	struct file *file;
+
+	switch (kind) {
+	case SYSCALL_READ:
+		transfer(call, file_of(SYSCALL_ARG0(regs)), false);
+		break;
+	case SYSCALL_WRITE:
+		transfer(call, file_of(SYSCALL_ARG0(regs)), true);
+		break;
+	case SYSCALL_COPY:
+		transfer(call, file_of(SYSCALL_ARG2(regs)), true);
+		if (call->category == KP_CATEGORY_SYSCALL)
+			transfer(call, file_of(SYSCALL_ARG0(regs)), false);
+		break;
+	case SYSCALL_SEND_MANY:
+	case SYSCALL_RECEIVE_MANY:
+		transfer(call, file_of(SYSCALL_ARG0(regs)), kind == SYSCALL_SEND_MANY);
+		call->bytes = add_messages((const char *)SYSCALL_ARG1(regs), call->result);
+		call->partial = call->result > MAX_MESSAGES;
+		break;
+	case SYSCALL_CONNECT:
+	case SYSCALL_ACCEPT:
+		/* The descriptor of the listening socket may be closed by now; the accepted one is not. */
+		file = file_of(kind == SYSCALL_ACCEPT && call->result >= 0 ? call->result : SYSCALL_ARG0(regs));
+		if (!network || type_of(file) != S_IFSOCK)
+			break;
+		call->category = KP_CATEGORY_NETWORK;
+		call->sk = sock_of(file);
+		call->operation = kind == SYSCALL_ACCEPT ? KP_NETWORK_ACCEPT : KP_NETWORK_CONNECT;
+		if (kind == SYSCALL_CONNECT)
+			return connect_returns(call);
+		break;
+	case SYSCALL_FSYNC:
+		file = file_of(SYSCALL_ARG0(regs));
+		if (type_of(file) != S_IFREG)
+			break;
+		call->category = KP_CATEGORY_FILESYSTEM;
+		call->operation = KP_FILESYSTEM_FSYNC;
+		call->file = file;
+		break;
+	case SYSCALL_OPEN:
+		on_path(call, KP_FILESYSTEM_OPEN, SYSCALL_ARG0(regs));
+		break;
+	case SYSCALL_OPENAT:
+		on_path(call, KP_FILESYSTEM_OPEN, SYSCALL_ARG1(regs));
+		break;
+	case SYSCALL_UNLINK:
+		on_path(call, KP_FILESYSTEM_UNLINK, SYSCALL_ARG0(regs));
+		break;
+	case SYSCALL_UNLINKAT:
+		on_path(call, KP_FILESYSTEM_UNLINK, SYSCALL_ARG1(regs));
+		break;
+	case SYSCALL_RENAME:
+		on_path(call, KP_FILESYSTEM_RENAME, SYSCALL_ARG0(regs));
+		break;
+	case SYSCALL_RENAMEAT:
+		on_path(call, KP_FILESYSTEM_RENAME, SYSCALL_ARG1(regs));
+		break;
+	case SYSCALL_PROCESS:
+		/* A success is a process event, from its own tracepoint. */
+		return call->result < 0 || !(settings.filter[KP_CATEGORY_PROCESS].flags & FILTER_ENABLED);
+	}
+	return !(network && call->category == KP_CATEGORY_NETWORK && call->result == -EAGAIN);
+}
+
+static __always_inline void emit_call(struct call *call, const struct start *start, __u64 now)
+{
+	const struct filter *filter = &settings.filter[call->category & 7];
+	bool timed = start && start->time_ns;
+	__u64 duration = timed ? now - start->time_ns : 0;
+	__u32 category = call->category;
+	struct file *file = call->file; /* on their own, for CO-RE would relocate struct call too */
+	const char *path = call->path;
+	struct kp_counts *counts;
+	struct kp_event *event;
+
+	if (duration < filter->min_duration_ns || !sampled(filter))
+		return;
+	counts = bpf_map_lookup_elem(&counters, &category);
+	if (counts && !timed)
+		ADD(counts->untimed, 1);
+	event = reserve(call->category, call->operation);
+	if (!event)
+		return;
+	event->duration_ns = duration;
+	event->bytes = call->bytes;
+	event->result = call->result;
+	event->flags = (timed ? 0 : KP_FLAG_NO_DURATION) | (call->partial ? KP_FLAG_BYTES_PARTIAL : 0);
+	identify(&event->process);
+	if (call->sk)
+		describe_sock(&event->network, call->sk);
+	else if (file)
+		COPY_NAME(event, bpf_probe_read_kernel_str, bpf_probe_read_kernel,
+			  (const char *)BPF_CORE_READ(file, f_path.dentry, d_name.name));
+	else if (path)
+		COPY_NAME(event, bpf_probe_read_user_str, bpf_probe_read_user, path);
+	submit(event);
+}
+
+/* All conditions that need no start time. False: no event. */
+static __always_inline bool leaves(struct pt_regs *regs, long result, struct call *call)
+{
+	__u32 number = SYSCALL_NUMBER(regs);
+	const struct syscall_rule *rule = rule_of(number, false);
+	const struct filter *filter;
+
+	if (!rule)
+		return false;
+	if (rule->kind == SYSCALL_ACCEPT && result >= 0 && (rule->wanted & (1 << KP_CATEGORY_NETWORK))) {
+		struct file *file = file_of(result);
+		struct sock *sk = type_of(file) == S_IFSOCK ? sock_of(file) : NULL;
+
+		if (sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP)
+			own_sock(sk, CONNECTING_DONE);
+	}
+	if (is_self())
+		return false;
+	/* Not yet translated to EINTR for user space: that happens at signal delivery, after this tracepoint. */
+	if (result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK)
+		result = -EINTR;
+	call->category = KP_CATEGORY_SYSCALL;
+	call->operation = number;
+	call->result = result;
+	if (!classify(call, rule, regs))
+		return false;
+	if (!(rule->wanted & (1 << (call->category & 7)))) {
+		/* Its category is off; it is still a system call. */
+		if (!(rule->wanted & (1 << KP_CATEGORY_SYSCALL)))
+			return false;
+		call->category = KP_CATEGORY_SYSCALL;
+		call->operation = number;
+		call->sk = NULL;
+		call->file = NULL;
+		call->path = NULL;
+	}
+	filter = &settings.filter[call->category & 7];
+	if ((filter->flags & FILTER_ERRORS_ONLY) && result >= 0)
+		return false;
+	if (call->category != KP_CATEGORY_SYSCALL && !wants_operation(filter, call->operation))
+		return false;
+	return wants_current(filter);
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(sys_enter, struct pt_regs *regs, long number)
+{
+	struct start start, *stored;
+
+	if (!enters(number, &start))
+		return 0;
+	stored = bpf_task_storage_get(&starts, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!stored) {
+		count_missed(MISSED_START);
+		return 0;
+	}
+	*stored = start;
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
+{
+	struct call call = {};
+	struct start *start;
+
+	if (!leaves(regs, result, &call))
+		return 0;
+	start = bpf_task_storage_get(&starts, bpf_get_current_task_btf(), NULL, 0);
+	if (start && start->number != SYSCALL_NUMBER(regs))
+		start = NULL;
+	emit_call(&call, start, bpf_ktime_get_boot_ns());
+	if (start)
+		start->time_ns = 0;
+	return 0;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(sys_enter_by_tid, struct pt_regs *regs, long number)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct start start;
+
+	if (enters(number, &start) && bpf_map_update_elem(&starts_by_tid, &tid, &start, BPF_ANY))
+		count_missed(MISSED_START);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(sys_exit_by_tid, struct pt_regs *regs, long result)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct call call = {};
+	struct start *start;
+
+	if (!leaves(regs, result, &call))
+		return 0;
+	start = bpf_map_lookup_elem(&starts_by_tid, &tid);
+	if (start && start->number != SYSCALL_NUMBER(regs))
+		start = NULL;
+	emit_call(&call, start, bpf_ktime_get_boot_ns());
+	if (start)
+		start->time_ns = 0;
+	return 0;
+}
+
+#endif

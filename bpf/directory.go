@@ -1,0 +1,120 @@
+//go:build linux
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Directory is where the kernel objects of one component are pinned. While it is open no other process can
+// open it. One that pins nothing is made by an empty path: then the objects die with the process.
+type Directory struct {
+	path string
+	lock *os.File
+}
+
+// OpenDirectory opens, and makes if need be, the directory of a component below pinPath, with mode 0700.
+// component is any text; it becomes one file name. It fails if pinPath is not on a BPF file system, and if
+// another live process has the directory open; a dead one's claim is gone with it.
+func OpenDirectory(pinPath, component string) (*Directory, error) {
+	if pinPath == "" {
+		return &Directory{}, nil
+	}
+	if err := onBPFFS(pinPath); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(pinPath, fileName(component))
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("pin directory: %w", err)
+	}
+	lock, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("pin directory: %w", err)
+	}
+	// flock(2) belongs to the open file, so the kernel lifts it when the process dies, however it dies.
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s is in use by another running process: stop it, or give this component another name or pin_path", path)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return &Directory{path: path, lock: lock}, nil
+}
+
+// Pinned reports whether objects outlive the process.
+func (d *Directory) Pinned() bool { return d.path != "" }
+
+// Path returns the directory's path; empty if nothing is pinned.
+func (d *Directory) Path() string { return d.path }
+
+// Close gives the directory up to others. What is pinned stays.
+func (d *Directory) Close() error {
+	if d == nil || d.lock == nil {
+		return nil
+	}
+	err := d.lock.Close()
+	d.lock = nil
+	return err
+}
+
+// RemoveIfEmpty removes the directory unless something is pinned in it.
+func (d *Directory) RemoveIfEmpty() error {
+	if !d.Pinned() {
+		return nil
+	}
+	if err := os.Remove(d.path); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// join returns the path of an object, empty if nothing is pinned.
+func (d *Directory) join(name string) string {
+	if !d.Pinned() {
+		return ""
+	}
+	return filepath.Join(d.path, name)
+}
+
+// numbered returns the numbers n of the entries prefix-n, in rising order.
+func (d *Directory) numbered(prefix string) ([]int, error) {
+	if !d.Pinned() {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return nil, fmt.Errorf("pin directory: %w", err)
+	}
+	return numbersOf(entries, prefix+"-"), nil
+}
+
+// fileName turns a component's name into a file name, one to one. The BPF file system reserves dots
+// (bpf_lookup in kernel/bpf/inode.c).
+func fileName(component string) string {
+	return strings.NewReplacer("%", "%25", ".", "%2E", "@", "%40", "/", "@").Replace(component)
+}
+
+// onBPFFS checks the nearest ancestor of path that exists.
+func onBPFFS(path string) error {
+	for at := filepath.Clean(path); ; at = filepath.Dir(at) {
+		var stat unix.Statfs_t
+		err := unix.Statfs(at, &stat)
+		switch {
+		case errors.Is(err, unix.ENOENT) && at != filepath.Dir(at):
+			continue
+		case err != nil:
+			return fmt.Errorf("pin_path %s: %w", path, err)
+		case stat.Type != unix.BPF_FS_MAGIC:
+			return fmt.Errorf("pin_path %s is not on a BPF file system (%s is of another type): "+
+				"mount one with `mount -t bpf bpf /sys/fs/bpf`, or set pin_path to \"\" to keep nothing across a restart", path, at)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,418 @@
+//go:build linux
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// ProbesConfig is what OpenProbes needs.
+type ProbesConfig struct {
+	RingSize    uint32 // bytes; a power of two and a multiple of the page size
+	ElementSize int    // bytes of an event
+	Settings    Settings
+	Simulation  *Simulation // nil: none
+}
+
+// Probes are the programs on tracepoints, the ring buffer that they fill, and the books about it. One
+// goroutine at a time may use it; Counts, Missed and Memory are free.
+type Probes struct {
+	config    ProbesConfig
+	dir       *Directory
+	spec      *ebpf.CollectionSpec
+	state     *group // settings, counters and what the programs remember: shared by all generations
+	rings     []*Ring
+	programs  *ebpf.Collection
+	simulator *simulator
+	links     []link.Link
+	linksDir  string
+}
+
+// The names of the groups in the component's directory.
+const (
+	probesState = "probes"
+	probesRing  = "ring"
+	probesLinks = "links"
+)
+
+// OpenProbes opens the ring buffer and loads what the settings need. Nothing is attached yet; but probes that
+// an earlier process left attached go on, with their settings as they were.
+func OpenProbes(dir *Directory, config ProbesConfig) (_ *Probes, err error) {
+	spec, err := loadProbes()
+	if err != nil {
+		return nil, err
+	}
+	p := &Probes{config: config, dir: dir, spec: spec}
+	defer func() {
+		if err != nil {
+			p.Close()
+		}
+	}()
+	if err := p.openState(); err != nil {
+		return nil, err
+	}
+	if err := p.openRings(); err != nil {
+		return nil, err
+	}
+	if config.Simulation != nil {
+		if p.simulator, err = openSimulator(dir, p.maps(), *config.Simulation); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func hasTaskStorage() bool {
+	return features.HaveProgramHelper(ebpf.Tracing, asm.FnTaskStorageGet) == nil
+}
+
+func (p *Probes) openState() (err error) {
+	names := []string{probesMapCounters, probesMapMissed, probesMapOwners, probesMapEnded, probesMapDataSettings}
+	if hasTaskStorage() {
+		names = append(names, probesMapStarts)
+	} else {
+		names = append(names, probesMapStartsByTid)
+	}
+	specs := map[string]*ebpf.MapSpec{}
+	for _, name := range names {
+		specs[name] = p.spec.Maps[name]
+	}
+	mmapable(specs[probesMapDataSettings])
+	p.state, err = openGroup(p.dir.join(probesState), specs, nil)
+	return err
+}
+
+// openRings opens the ring buffers of another size that an earlier process left, and the one to use now.
+func (p *Probes) openRings() error {
+	numbers, err := p.dir.numbered(probesRing)
+	if err != nil {
+		return err
+	}
+	next := 0
+	for _, n := range numbers {
+		path := p.dir.join(fmt.Sprintf("%s-%d", probesRing, n))
+		events, err := ebpf.LoadPinnedMap(path+"/"+probesMapEvents, nil)
+		if err != nil {
+			return &ShapeError{Path: path + "/" + probesMapEvents, Err: err}
+		}
+		size := events.MaxEntries()
+		_ = events.Close()
+		if err := p.addRing(path, size); err != nil {
+			return err
+		}
+		next = n + 1
+	}
+	if len(p.rings) > 0 && p.Ring().Capacity() == uint64(p.config.RingSize) {
+		return nil
+	}
+	return p.addRing(p.dir.join(fmt.Sprintf("%s-%d", probesRing, next)), p.config.RingSize)
+}
+
+func (p *Probes) addRing(path string, size uint32) error {
+	ring, err := openRing(path, ringSpecs(p.spec, size), p.config.ElementSize)
+	if err != nil {
+		return err
+	}
+	p.rings = append(p.rings, ring)
+	return nil
+}
+
+// Ring returns the ring buffer in use.
+func (p *Probes) Ring() *Ring { return p.rings[len(p.rings)-1] }
+
+// OlderRings returns those of another size from before, oldest first. They are to be drained first, once
+// Attach has returned, and then forgotten with DropOlderRing.
+func (p *Probes) OlderRings() []*Ring { return p.rings[:len(p.rings)-1] }
+
+// DropOlderRing removes the oldest ring buffer, which is drained.
+func (p *Probes) DropOlderRing() error {
+	ring := p.rings[0]
+	p.rings = p.rings[1:]
+	defer ring.Close()
+	return ring.group.remove()
+}
+
+// maps returns the maps that programs share.
+func (p *Probes) maps() map[string]*ebpf.Map {
+	maps := map[string]*ebpf.Map{}
+	for name, m := range p.state.maps {
+		maps[name] = m
+	}
+	for name, m := range p.Ring().group.maps {
+		maps[name] = m
+	}
+	return maps
+}
+
+// Attach puts the settings into force. Probes that an earlier process left attached and that are the same
+// programs go on without a gap under the new settings; others are replaced, in one step.
+func (p *Probes) Attach() error {
+	settings, err := p.config.Settings.kernel()
+	if err != nil {
+		return err
+	}
+	settings.WakeupBytes = p.Ring().Capacity() / 8
+	var current probesKpSettings
+	if err := p.state.maps[probesMapDataSettings].Lookup(uint32(0), &current); err != nil {
+		return fmt.Errorf("read settings: %w", err)
+	}
+	numbers, err := p.dir.numbered(probesLinks)
+	if err != nil {
+		return err
+	}
+	generation := current.Generation + 1
+	for _, n := range numbers { // a process that was killed may have got further than the settings tell
+		generation = max(generation, uint32(n)+1)
+	}
+	if err := p.loadPrograms(generation); err != nil {
+		return err
+	}
+	if err := p.findSelf(settings); err != nil {
+		return err
+	}
+	names, err := p.linkNames()
+	if err != nil {
+		return err
+	}
+	if slices.Contains(numbers, int(current.Generation)) && p.sameLinks(int(current.Generation), names) {
+		generation = current.Generation
+		p.linksDir = p.dir.join(fmt.Sprintf("%s-%d", probesLinks, generation))
+	} else if err := p.attach(generation, names); err != nil {
+		return err
+	}
+	settings.Generation = generation
+	if err := p.state.maps[probesMapDataSettings].Put(uint32(0), settings); err != nil {
+		return fmt.Errorf("write settings: %w", err)
+	}
+	for _, n := range numbers {
+		if uint32(n) != generation {
+			if err := os.RemoveAll(p.dir.join(fmt.Sprintf("%s-%d", probesLinks, n))); err != nil {
+				return fmt.Errorf("detach earlier probes: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// loadPrograms loads the programs that the settings need, as members of a generation.
+func (p *Probes) loadPrograms(generation uint32) error {
+	spec := p.spec.Copy()
+	taskStorage := hasTaskStorage()
+	wanted := append(p.config.Settings.programs(taskStorage), probesProgFindSelf)
+	for name := range spec.Programs {
+		if !slices.Contains(wanted, name) {
+			delete(spec.Programs, name)
+		}
+	}
+	if taskStorage {
+		delete(spec.Maps, probesMapStartsByTid)
+	} else {
+		delete(spec.Maps, probesMapStarts)
+	}
+	spec.Maps[probesMapEvents].MaxEntries = uint32(p.Ring().Capacity())
+	if err := spec.Variables[probesVarOwnGeneration].Set(generation); err != nil {
+		return fmt.Errorf("set generation: %w", err)
+	}
+	var err error
+	p.programs, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: p.maps()})
+	if err != nil {
+		return fmt.Errorf("load probes: %w", err)
+	}
+	return nil
+}
+
+// findSelf asks the kernel who this process is: in a pid namespace its own idea of its pid is another.
+func (p *Probes) findSelf(settings *probesKpSettings) error {
+	if _, err := run(p.programs.Programs[probesProgFindSelf], 0); err != nil {
+		return err
+	}
+	var self probesKpSelf
+	if err := p.programs.Maps[probesMapDataSelf].Lookup(uint32(0), &self); err != nil {
+		return fmt.Errorf("read self: %w", err)
+	}
+	settings.SelfTgid, settings.SelfStartNs = self.Tgid, self.StartNs
+	return nil
+}
+
+// linkNames returns file names for the links, by program. A name has the tag of the program, so that an
+// earlier version's link goes by another name.
+func (p *Probes) linkNames() (map[string]string, error) {
+	names := map[string]string{}
+	for name, program := range p.programs.Programs {
+		if name == probesProgFindSelf {
+			continue
+		}
+		info, err := program.Info()
+		if err != nil {
+			return nil, fmt.Errorf("program %s: %w", name, err)
+		}
+		names[name] = name + "-" + info.Tag
+	}
+	return names, nil
+}
+
+// sameLinks reports whether a generation has exactly these links, and they write to the ring in use.
+func (p *Probes) sameLinks(generation int, names map[string]string) bool {
+	entries, err := os.ReadDir(p.dir.join(fmt.Sprintf("%s-%d", probesLinks, generation)))
+	if err != nil || len(entries) != len(names) || len(p.rings) > 1 {
+		return false
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(entries, func(entry fs.DirEntry) bool { return entry.Name() == name }) {
+			return false
+		}
+	}
+	return true
+}
+
+// attach attaches the programs, which stay silent until the settings name their generation.
+func (p *Probes) attach(generation uint32, names map[string]string) error {
+	p.linksDir = p.dir.join(fmt.Sprintf("%s-%d", probesLinks, generation))
+	if p.linksDir != "" && len(names) > 0 {
+		if err := os.Mkdir(p.linksDir, 0o700); err != nil {
+			return fmt.Errorf("pin probes: %w", err)
+		}
+	}
+	for program, name := range names {
+		l, err := link.AttachTracing(link.TracingOptions{Program: p.programs.Programs[program], AttachType: ebpf.AttachTraceRawTp})
+		if err != nil {
+			return fmt.Errorf("attach probe %s: %w", program, err)
+		}
+		p.links = append(p.links, l)
+		if p.linksDir != "" {
+			if err := l.Pin(filepath.Join(p.linksDir, name)); err != nil {
+				return fmt.Errorf("pin probe %s: %w", program, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Detach stops the probes. When it returns none of them is running, so the ring buffer gets nothing more.
+func (p *Probes) Detach() error {
+	var settings probesKpSettings
+	at := p.state.maps[probesMapDataSettings]
+	err := at.Lookup(uint32(0), &settings)
+	if err == nil {
+		settings.Generation = 0
+		err = at.Put(uint32(0), &settings)
+	}
+	for _, l := range p.links {
+		err = errors.Join(err, l.Close())
+	}
+	p.links = nil
+	if p.linksDir != "" {
+		err = errors.Join(err, os.RemoveAll(p.linksDir))
+		p.linksDir = ""
+	}
+	waitForPrograms()
+	if err != nil {
+		return fmt.Errorf("detach probes: %w", err)
+	}
+	return nil
+}
+
+// waitForPrograms returns when every BPF program that was running has ended: they run in an RCU read-side
+// section, and this membarrier command is synchronize_rcu (kernel/sched/membarrier.c).
+func waitForPrograms() {
+	const membarrierCmdGlobal = 1
+	_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, membarrierCmdGlobal, 0, 0) // refused with nohz_full; a program lasts microseconds
+}
+
+// Remove unpins everything: what was not drained is gone. The probes must be detached.
+func (p *Probes) Remove() error {
+	var err error
+	for _, ring := range p.rings {
+		err = errors.Join(err, ring.group.remove())
+	}
+	if p.simulator != nil {
+		err = errors.Join(err, p.simulator.group.remove())
+	}
+	return errors.Join(err, p.state.remove())
+}
+
+// Counts is the account of a category at the ring buffer, over the life of the books.
+type Counts struct {
+	Produced uint64 // events that passed the filters
+	Lost     uint64 // of these, the ones the ring buffer had no room for
+	Untimed  uint64 // system calls whose start was not seen: produced without a duration
+}
+
+// Counts returns the accounts by category number; entry 0 is unused.
+func (p *Probes) Counts() ([categories]Counts, error) {
+	var total [categories]Counts
+	for category := uint32(1); category < categories; category++ {
+		var perCPU []probesKpCounts
+		if err := p.state.maps[probesMapCounters].Lookup(category, &perCPU); err != nil {
+			return total, fmt.Errorf("read counters: %w", err)
+		}
+		for _, counts := range perCPU {
+			total[category].Produced += counts.Produced
+			total[category].Lost += counts.Lost
+			total[category].Untimed += counts.Untimed
+		}
+	}
+	return total, nil
+}
+
+// Missed counts what the probes could not note; enum missed.
+type Missed struct {
+	Starts     uint64 // starts of system calls: their events have no duration
+	Owners     uint64 // owners of sockets: their events name no process
+	Compat     uint64 // 32-bit system calls, which are not decoded
+	ProcessEnd uint64 // ends of processes: they may be reported twice
+}
+
+// Missed returns the counts.
+func (p *Probes) Missed() (Missed, error) {
+	var total [4]uint64
+	for cause := range total {
+		var perCPU []uint64
+		if err := p.state.maps[probesMapMissed].Lookup(uint32(cause), &perCPU); err != nil {
+			return Missed{}, fmt.Errorf("read counters: %w", err)
+		}
+		for _, n := range perCPU {
+			total[cause] += n
+		}
+	}
+	return Missed{Starts: total[0], Owners: total[1], Compat: total[2], ProcessEnd: total[3]}, nil
+}
+
+// Memory returns what the probes cost in kernel memory, in bytes.
+func (p *Probes) Memory() uint64 {
+	var maps []*ebpf.Map
+	for _, m := range p.maps() {
+		maps = append(maps, m)
+	}
+	return memoryOf(maps...)
+}
+
+// Close lets go of everything. Pinned objects, attached probes among them, live on.
+func (p *Probes) Close() {
+	for _, l := range p.links {
+		_ = l.Close() // a descriptor; nothing to do about a failure
+	}
+	if p.simulator != nil {
+		p.simulator.close()
+	}
+	if p.programs != nil {
+		p.programs.Close()
+	}
+	for _, ring := range p.rings {
+		ring.Close()
+	}
+	if p.state != nil {
+		p.state.Close()
+	}
+}

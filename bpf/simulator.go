@@ -1,0 +1,109 @@
+//go:build linux
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// Simulation says which events the simulator makes. Event i is a function of the seed and i alone.
+type Simulation struct {
+	Events uint64 // how many in all
+	Seed   uint64
+	PIDs   Range     // the events' pids
+	Mix    [4]uint32 // weights of the categories syscall, network, filesystem, process
+}
+
+// simulator makes events in the kernel. How far it has come is kept there.
+type simulator struct {
+	group   *group
+	program *ebpf.Collection
+}
+
+const simulatorState = "simulation"
+
+func openSimulator(dir *Directory, shared map[string]*ebpf.Map, simulation Simulation) (*simulator, error) {
+	spec, err := loadSimulate()
+	if err != nil {
+		return nil, err
+	}
+	mmapable(spec.Maps[simulateMapDataSimulation])
+	want := simulation.kernel()
+	group, err := openGroup(dir.join(simulatorState), map[string]*ebpf.MapSpec{simulateMapDataSimulation: spec.Maps[simulateMapDataSimulation]},
+		func(maps map[string]*ebpf.Map) error { return maps[simulateMapDataSimulation].Put(uint32(0), &want) })
+	if err != nil {
+		return nil, err
+	}
+	s := &simulator{group: group}
+	// Another simulation than the one that was begun starts from its beginning; the same one goes on.
+	var found simulateKpSimulation
+	m := group.maps[simulateMapDataSimulation]
+	if err := m.Lookup(uint32(0), &found); err != nil {
+		s.close()
+		return nil, fmt.Errorf("read simulation: %w", err)
+	}
+	want.Next = found.Next
+	if found != want {
+		want.Next = 0
+		if err := m.Put(uint32(0), &want); err != nil {
+			s.close()
+			return nil, fmt.Errorf("write simulation: %w", err)
+		}
+	}
+	replacements := map[string]*ebpf.Map{
+		simulateMapDataSimulation: m,
+		simulateMapEvents:         shared[probesMapEvents],
+		simulateMapCounters:       shared[probesMapCounters],
+		simulateMapDataSettings:   shared[probesMapDataSettings],
+	}
+	spec.Maps[simulateMapEvents].MaxEntries = shared[probesMapEvents].MaxEntries()
+	if s.program, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replacements}); err != nil {
+		s.close()
+		return nil, fmt.Errorf("load simulator: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Simulation) kernel() simulateKpSimulation {
+	k := simulateKpSimulation{Seed: s.Seed, Events: s.Events, PidMin: s.PIDs.Min, Pids: s.PIDs.Max - s.PIDs.Min + 1}
+	for i, weight := range s.Mix {
+		k.Weight[i+categorySyscall] = weight
+		k.Weights += weight
+	}
+	return k
+}
+
+func (s *simulator) close() {
+	if s.program != nil {
+		s.program.Close()
+	}
+	s.group.Close()
+}
+
+// SimulateBatch is how many events one call of Simulate makes at most.
+const SimulateBatch = 1024
+
+// Simulate makes up to n events, at most SimulateBatch, submits them to the ring buffer and returns how many
+// it made. Fewer than n means that the ring buffer is full or that all are made; made and not submitted is
+// none.
+func (p *Probes) Simulate(n int) (int, error) {
+	if p.simulator == nil {
+		return 0, errors.New("no simulation is configured")
+	}
+	return run(p.simulator.program.Programs[simulateProgSimulate], uint64(min(n, SimulateBatch)))
+}
+
+// Simulated returns how many events of the simulation are made.
+func (p *Probes) Simulated() (uint64, error) {
+	if p.simulator == nil {
+		return 0, nil
+	}
+	var state simulateKpSimulation
+	if err := p.simulator.group.maps[simulateMapDataSimulation].Lookup(uint32(0), &state); err != nil {
+		return 0, fmt.Errorf("read simulation: %w", err)
+	}
+	return state.Next, nil
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package event
+
+func bootOffset() (int64, error) { return 0, nil }
+
+func bootNow() uint64 { return 0 }
