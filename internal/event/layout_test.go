@@ -44,6 +44,9 @@ func TestLayout(t *testing.T) {
 			{"container_id", "ContainerID"}, {"pod_uid", "PodUID"}, {"executable", "Executable"}, {"parent", "Parent"}, {"ancestor", "Ancestor"},
 			{"user", "User"}, {"parent_tgid", "ParentTGID"}, {"known", "Known"}, {"cut", "Cut"}, {"reason", "Reason"}, {"reserved", "Reserved"},
 		}},
+		"kp_dead_letter": {DeadLetter{}, DeadLetterSize, []field{
+			{"event", "Event"}, {"time_ns", "Time"}, {"event_size", "EventSize"}, {"attempts", "Attempts"}, {"stage", "Stage"}, {"reason", "Reason"},
+		}},
 		"kp_enriched": {Enriched{}, EnrichedSize, []field{{"event", "Event"}, {"context", "Context"}}},
 	}
 	seen := map[string]bool{}

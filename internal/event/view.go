@@ -14,12 +14,12 @@ func View(b []byte) ([]Event, error) { return view[Event](b) }
 func ViewEnriched(b []byte) ([]Enriched, error) { return view[Enriched](b) }
 
 // Bytes returns the memory of events, packed, without a copy.
-func Bytes[T Event | Enriched](events []T) []byte {
+func Bytes[T Event | Enriched | DeadLetter](events []T) []byte {
 	var one T
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(events))), len(events)*int(unsafe.Sizeof(one)))
 }
 
-func view[T Event | Enriched](b []byte) ([]T, error) {
+func view[T Event | Enriched | DeadLetter](b []byte) ([]T, error) {
 	var one T
 	size := int(unsafe.Sizeof(one))
 	if len(b)%size != 0 {

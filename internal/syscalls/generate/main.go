@@ -44,7 +44,7 @@ func run() error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile("table_linux_"+arch+".go", table, 0o644); err != nil {
+		if err := os.WriteFile("table_linux_"+arch+".go", table, 0o600); err != nil {
 			return err
 		}
 	}
@@ -64,7 +64,10 @@ func read(path string) (map[int]string, error) {
 			continue
 		}
 		for _, spec := range constants.Specs {
-			value := spec.(*ast.ValueSpec)
+			value, ok := spec.(*ast.ValueSpec)
+			if !ok {
+				continue
+			}
 			name := value.Names[0].Name
 			if name == reserved {
 				continue

@@ -1,0 +1,138 @@
+package stage
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
+
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/event"
+)
+
+// ConsumeLogs does the stage's work on every event in logs and pushes the results. It returns when all
+// are in the queue, or dropped and counted as the configuration says. On an error some may be in the queue;
+// handed in again as redelivered frames they are recognised. Log records that hold no events are counted.
+func (s *Stage) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	return event.Decode(logs,
+		func(batch event.Batch) error { return s.enqueue(ctx, batch) },
+		func(_ plog.LogRecord, err error) { s.refuse(ctx, err) })
+}
+
+func (s *Stage) refuse(ctx context.Context, err error) {
+	s.logger.Debug("log record passed over", zap.Error(err))
+	s.telemetry.KernelpipeStageForeign.Add(ctx, 1, metric.WithAttributes(
+		attribute.String("reason", string(event.ReasonOf(err))), attribute.String("stage", s.settings.Name)))
+}
+
+// enqueue pushes one batch, in chunks of what one program run moves.
+func (s *Stage) enqueue(ctx context.Context, batch event.Batch) error {
+	select {
+	case s.pushing <- struct{}{}:
+		defer func() { <-s.pushing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for start := 0; start < batch.Len(); start += bpf.MaxBatch {
+		end := min(start+bpf.MaxBatch, batch.Len())
+		chunk := batch
+		chunk.Data = batch.Data[start*batch.Size : end*batch.Size]
+		chunk.Sequence += uint64(start)
+		if err := s.enqueueChunk(ctx, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Stage) enqueueChunk(ctx context.Context, chunk event.Batch) error {
+	if prepare := s.settings.Prepare; prepare != nil {
+		if err := prepare(chunk); err != nil {
+			return err
+		}
+	}
+	n := chunk.Len()
+	settled := 0
+	if chunk.Redelivered {
+		settled = s.queue.Settled(chunk.Source, chunk.Sequence, n)
+	}
+	for i := range settled {
+		s.queue.Skip(i)
+	}
+	for i := settled; i < n; i++ {
+		if s.settings.Work(chunk, i, s.queue.Outgoing(i)) {
+			s.queue.SetVerdict(i, bpf.Verdict(s.lane(chunk, i)))
+		} else {
+			s.queue.SetVerdict(i, bpf.Filtered)
+		}
+	}
+	return s.push(ctx, chunk, n)
+}
+
+// lane picks the lane of an event. Where the event's number is known the choice depends on nothing else, so
+// that a batch that is handed in again falls to the same lanes.
+func (s *Stage) lane(chunk event.Batch, i int) uint32 {
+	lanes := uint32(s.settings.Queue.Lanes)
+	switch {
+	case lanes == 1:
+		return 0
+	case s.settings.Queue.Distribution == Hash:
+		return chunk.At(i).Process.TGID * 0x9e3779b1 >> 16 % lanes // the golden ratio's bits spread neighbours
+	case chunk.Source != 0:
+		return uint32((chunk.Sequence + uint64(i)) % uint64(lanes))
+	}
+	s.dealt++
+	return uint32(s.dealt % uint64(lanes))
+}
+
+// push settles the n entries that are prepared, waiting for room where the configuration says so.
+func (s *Stage) push(ctx context.Context, chunk event.Batch, n int) error {
+	onFull := map[OnFull]bpf.OnFull{Block: bpf.Block, DropNewest: bpf.DropNewest, DropOldest: bpf.DropOldest}[s.settings.Queue.OnFull]
+	var deadline time.Time
+	for first := 0; ; {
+		settled, err := s.queue.Push(first, n, chunk.Source, chunk.Sequence, onFull)
+		if err != nil {
+			return fmt.Errorf("push to queue: %w", err)
+		}
+		if settled > first {
+			deadline = time.Time{}
+			for _, bell := range s.filled {
+				ring(bell)
+			}
+		}
+		if first = settled; first == n {
+			return nil
+		}
+		if timeout := s.settings.Queue.BlockTimeout; timeout > 0 {
+			if deadline.IsZero() {
+				deadline = time.Now().Add(timeout)
+			} else if !time.Now().Before(deadline) {
+				onFull = bpf.DropNewest
+				continue
+			}
+		}
+		if err := s.waitForRoom(ctx, deadline); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Stage) waitForRoom(ctx context.Context, deadline time.Time) error {
+	wait := patience
+	if !deadline.IsZero() {
+		wait = min(wait, max(time.Until(deadline), 0))
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-s.room:
+	case <-timer.C:
+	case <-ctx.Done():
+		return fmt.Errorf("queue is full: %w", ctx.Err())
+	}
+	return nil
+}

@@ -1,0 +1,320 @@
+//go:build linux && kernel
+
+package stage
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/config/configretry"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/event"
+)
+
+// next is a component after the stage that takes note of what it accepts, and refuses what it is told to.
+type next struct {
+	consumer.Logs
+	mu       sync.Mutex
+	accepted []uint64 // the events' Bytes, which the tests use as names
+	refuse   func(batch event.Batch) error
+}
+
+func newNext(t testing.TB) *next {
+	n := &next{}
+	logs, err := consumer.NewLogs(n.consume)
+	require.NoError(t, err)
+	n.Logs = logs
+	return n
+}
+
+func (n *next) consume(ctx context.Context, logs plog.Logs) error {
+	return event.Decode(logs, func(batch event.Batch) error {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.refuse != nil {
+			if err := n.refuse(batch); err != nil {
+				return err
+			}
+		}
+		for i := range batch.Len() {
+			n.accepted = append(n.accepted, batch.At(i).Bytes)
+		}
+		return ctx.Err()
+	}, func(_ plog.LogRecord, err error) { panic(err) })
+}
+
+func (n *next) got() []uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return append([]uint64{}, n.accepted...)
+}
+
+func (n *next) setRefuse(refuse func(event.Batch) error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refuse = refuse
+}
+
+// pinPath returns a directory of the test's own in bpffs, which is gone after the test.
+func pinPath(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join("/sys/fs/bpf", "kernelpipe-test-"+filepath.Base(t.Name()))
+	require.NoError(t, os.RemoveAll(path))
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(path)) })
+	return path
+}
+
+func newSettings(n consumer.Logs, pinPath string) Settings {
+	return Settings{
+		Name: "processor/test", Telemetry: componenttest.NewNopTelemetrySettings(), PinPath: pinPath, ElementSize: event.Size,
+		Queue: NewQueueConfig(), DeadLetter: NewDeadLetterConfig(), Encoding: event.EncodingFrames, Next: n,
+		Retry: configretry.BackOffConfig{Enabled: true, InitialInterval: time.Millisecond, MaxInterval: 2 * time.Millisecond, Multiplier: 1},
+		Work: func(batch event.Batch, i int, out []byte) bool {
+			copy(out, batch.Data[i*batch.Size:])
+			return batch.At(i).Priority != event.PriorityLow
+		},
+	}
+}
+
+func start(t testing.TB, settings Settings) *Stage {
+	t.Helper()
+	s := New(settings)
+	require.NoError(t, s.Start(t.Context(), componenttest.NewNopHost()))
+	t.Cleanup(func() { assert.NoError(t, s.Shutdown(context.Background())) })
+	return s
+}
+
+// batch makes events named first, first+1, …
+func batch(first, n int) event.Batch {
+	events := make([]event.Event, n)
+	for i := range events {
+		events[i] = event.Event{Version: event.Version, Category: event.CategoryProcess, Operation: 1, Bytes: uint64(first + i)}
+		events[i].Process.TGID = uint32(100 + (first+i)%10)
+	}
+	return event.Batch{Source: 0x100, Sequence: uint64(first), Size: event.Size, Data: event.Bytes(events)}
+}
+
+func frame(b event.Batch) plog.Logs { return event.Encode(event.EncodingFrames, b, event.Clock{}) }
+
+func numbers(first, n int) []uint64 {
+	all := make([]uint64, n)
+	for i := range all {
+		all[i] = uint64(first + i)
+	}
+	return all
+}
+
+func settle(t testing.TB, s *Stage) Books {
+	t.Helper()
+	require.Eventually(t, func() bool { b := s.Books(); return b.Queued+b.InFlight == 0 }, 20*time.Second, time.Millisecond)
+	return s.Books()
+}
+
+func TestDeliversEveryEventOnceAndInOrder(t *testing.T) {
+	for _, pinned := range []bool{false, true} {
+		n, path := newNext(t), ""
+		if pinned {
+			path = pinPath(t)
+		}
+		s := start(t, newSettings(n, path))
+		low := batch(3000, 10)
+		for i := range 10 {
+			low.At(i).Priority = event.PriorityLow
+		}
+		require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 3000))))
+		require.NoError(t, s.ConsumeLogs(t.Context(), frame(low)))
+		assert.Equal(t, Books{Received: 3010, Delivered: 3000, Filtered: 10}, settle(t, s))
+		assert.Equal(t, numbers(0, 3000), n.got())
+	}
+}
+
+func TestRedeliveredEventsAreRecognised(t *testing.T) {
+	n := newNext(t)
+	s := start(t, newSettings(n, ""))
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 700))))
+	again := batch(200, 1000)
+	again.Redelivered = true
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(again)))
+	assert.Equal(t, Books{Received: 1200, Delivered: 1200, Redelivered: 500}, settle(t, s))
+	assert.Equal(t, numbers(0, 1200), n.got())
+}
+
+func TestForeignRecordsAreCountedAndHarmless(t *testing.T) {
+	n := newNext(t)
+	telemetry := componenttest.NewTelemetry()
+	settings := newSettings(n, "")
+	settings.Telemetry = telemetry.NewTelemetrySettings()
+	s := start(t, settings)
+	logs := frame(batch(0, 5))
+	logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().AppendEmpty().Body().SetStr("what is this?")
+	require.NoError(t, s.ConsumeLogs(t.Context(), logs))
+	assert.Equal(t, Books{Received: 5, Delivered: 5}, settle(t, s))
+	got, err := telemetry.GetMetric("otelcol_kernelpipe_stage_foreign")
+	require.NoError(t, err)
+	assert.Contains(t, got.Name, "foreign")
+}
+
+func TestFailuresThatPassAreTriedAgain(t *testing.T) {
+	n := newNext(t)
+	s := start(t, newSettings(n, ""))
+	failures := 0
+	n.setRefuse(func(b event.Batch) error {
+		assert.Equal(t, failures > 0, b.Redelivered)
+		if failures++; failures < 5 {
+			return errors.New("not now")
+		}
+		return nil
+	})
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 100))))
+	assert.Equal(t, Books{Received: 100, Delivered: 100}, settle(t, s))
+	assert.Equal(t, numbers(0, 100), n.got())
+}
+
+func TestPoisonedEventsGoToTheDeadLetterAlone(t *testing.T) {
+	n := newNext(t)
+	s := start(t, newSettings(n, ""))
+	n.refuse = func(b event.Batch) error {
+		for i := range b.Len() {
+			if name := b.At(i).Bytes; name == 13 || name == 77 {
+				return consumererror.NewPermanent(errors.New("poison"))
+			}
+		}
+		return nil
+	}
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 100))))
+	assert.Equal(t, Books{Received: 100, Delivered: 98, DeadLettered: 2}, settle(t, s))
+	assert.Len(t, n.got(), 98)
+	letters, err := s.deadLetter.queue.Pop(0, bpf.MaxBatch)
+	require.NoError(t, err)
+	got, err := event.ViewDeadLetters(letters.Data)
+	require.NoError(t, err)
+	require.Len(t, got, 2)
+	assert.EqualValues(t, 13, got[0].Event.Event.Bytes)
+	assert.Equal(t, "Permanent error: poison", event.Text(got[0].Reason[:]))
+	assert.Equal(t, "processor/test", event.Text(got[0].Stage[:]))
+}
+
+func TestOnFull(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		set  func(*QueueConfig)
+		want Books
+		left []uint64
+	}{
+		{"drop_newest", func(c *QueueConfig) { c.OnFull = DropNewest }, Books{Received: 3000, Delivered: 200, DroppedNewest: 2800}, numbers(0, 100)},
+		{"drop_oldest", func(c *QueueConfig) { c.OnFull = DropOldest }, Books{Received: 3000, Delivered: 200, DroppedOldest: 2800}, numbers(2900, 100)},
+		{"block_timeout", func(c *QueueConfig) { c.BlockTimeout = time.Millisecond }, Books{Received: 3000, Delivered: 200, DroppedNewest: 2800}, numbers(0, 100)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			n := newNext(t)
+			settings := newSettings(n, "")
+			settings.Queue.Capacity = 100
+			test.set(&settings.Queue)
+			s := start(t, settings)
+			n.mu.Lock() // the next component stalls with one batch in hand
+			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(10_000, 100))))
+			require.Eventually(t, func() bool { return s.Books().InFlight == 100 }, 10*time.Second, time.Millisecond)
+			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 2900))))
+			n.mu.Unlock()
+			books := settle(t, s)
+			assert.Equal(t, test.want.Received, books.Received)
+			assert.Equal(t, books.Received, books.Delivered+books.DroppedNewest+books.DroppedOldest)
+			assert.EqualValues(t, 200, books.Delivered)
+		})
+	}
+}
+
+func TestBlockEndsWithTheContextAndLosesNothing(t *testing.T) {
+	n := newNext(t)
+	settings := newSettings(n, "")
+	settings.Queue.Capacity = 100
+	s := start(t, settings)
+	n.mu.Lock()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, s.ConsumeLogs(ctx, frame(batch(0, 1000))), context.DeadlineExceeded)
+	n.mu.Unlock()
+	again := batch(0, 1000)
+	again.Redelivered = true
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(again)))
+	assert.EqualValues(t, 1000, settle(t, s).Delivered)
+	assert.Equal(t, numbers(0, 1000), n.got())
+}
+
+func TestLanesKeepTheOrderOfAProcess(t *testing.T) {
+	n := newNext(t)
+	settings := newSettings(n, "")
+	settings.Queue.Lanes, settings.Queue.Distribution = 4, Hash
+	s := start(t, settings)
+	for i := range 20 {
+		require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(i*500, 500))))
+	}
+	assert.EqualValues(t, 10_000, settle(t, s).Delivered)
+	last := map[uint64]uint64{}
+	for _, name := range n.got() {
+		assert.GreaterOrEqual(t, name, last[name%10])
+		last[name%10] = name
+	}
+}
+
+func TestNextProcessDeliversWhatTheLastLeft(t *testing.T) {
+	for _, test := range []struct {
+		name            string
+		capacity, lanes int
+	}{{"same", 2000, 1}, {"larger", 5000, 1}, {"smaller", 50, 1}, {"more_lanes", 2000, 4}} {
+		t.Run(test.name, func(t *testing.T) {
+			n := newNext(t)
+			n.refuse = func(event.Batch) error { return errors.New("down") }
+			settings := newSettings(n, pinPath(t))
+			settings.Queue.Capacity = 2000
+			first := New(settings)
+			require.NoError(t, first.Start(t.Context(), nil))
+			require.NoError(t, first.ConsumeLogs(t.Context(), frame(batch(0, 1500))))
+			second := New(settings)
+			require.ErrorContains(t, second.Start(t.Context(), nil), "is in use by another running process")
+			require.NoError(t, second.Shutdown(t.Context()))
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			require.NoError(t, first.Shutdown(ctx))
+
+			n.setRefuse(nil)
+			settings.Queue.Capacity, settings.Queue.Lanes = test.capacity, test.lanes
+			s := start(t, settings)
+			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(1500, 500))))
+			books := settle(t, s)
+			assert.Equal(t, Books{Received: 2000, Delivered: 2000}, books)
+			assert.ElementsMatch(t, numbers(0, 2000), n.got())
+		})
+	}
+}
+
+func TestShutdownWithoutStartAndTwice(t *testing.T) {
+	s := New(newSettings(newNext(t), ""))
+	require.NoError(t, s.Shutdown(t.Context()))
+	require.NoError(t, s.Start(t.Context(), nil))
+	require.NoError(t, s.Shutdown(t.Context()))
+	require.NoError(t, s.Shutdown(t.Context()))
+}
+
+func TestUnpinnedEventsLeftAreReported(t *testing.T) {
+	n := newNext(t)
+	n.refuse = func(event.Batch) error { return errors.New("down") }
+	s := New(newSettings(n, ""))
+	require.NoError(t, s.Start(t.Context(), nil))
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 10))))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorContains(t, s.Shutdown(ctx), "10 events were not delivered")
+}

@@ -1,0 +1,218 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configretry"
+	"go.opentelemetry.io/collector/consumer"
+	"go.uber.org/zap"
+
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/stage/internal/metadata"
+)
+
+// Work looks at event i of a batch. It writes what is to go into the queue to out, which has the size of
+// the stage's elements and may hold anything before, and returns true; or it returns false, and the event is
+// filtered out. It is called for one event at a time.
+type Work func(batch event.Batch, i int, out []byte) bool
+
+// Prepare looks at a batch of at most bpf.MaxBatch events before Work is called for those in it that are new.
+// Its error refuses the batch as it is: no event of it is counted or queued, and ConsumeLogs returns it.
+type Prepare func(batch event.Batch) error
+
+// Settings are what a component makes its stage from.
+type Settings struct {
+	// Name is unique among the stages that share a PinPath, such as "processor/bpf_filter".
+	Name string
+	// Telemetry is the component's.
+	Telemetry component.TelemetrySettings
+	// PinPath is where state is kept across restarts; empty: nowhere.
+	PinPath string
+	// ElementSize is the size of the events in the queue: event.Size or event.EnrichedSize.
+	ElementSize int
+	Queue       QueueConfig
+	DeadLetter  DeadLetterConfig
+	Retry       configretry.BackOffConfig
+	// Encoding is how events go to Next.
+	Encoding event.Encoding
+	// Next is the next component; nil: none, and then the events stay in the queue for another process.
+	Next consumer.Logs
+	// Prepare is called for each batch before Work; nil: there is nothing to prepare.
+	Prepare Prepare
+	// Work is done on each event on its way into the queue.
+	Work Work
+}
+
+// Stage is a queue in the kernel with work before it and workers behind it.
+type Stage struct {
+	settings Settings
+	logger   *zap.Logger
+
+	dir        *bpf.Directory
+	queue      *bpf.Queue
+	deadLetter *deadLetter
+	telemetry  *metadata.TelemetryBuilder
+
+	pushing chan struct{} // holds a token while someone pushes
+	dealt   uint64        // events dealt out whose number is not known, for RoundRobin
+	filled  []chan struct{}
+	room    chan struct{}
+
+	running  bool
+	lifetime context.Context // of deliveries
+	abandon  context.CancelFunc
+	stop     chan struct{} // closed: end when the queue is empty
+	workers  sync.WaitGroup
+}
+
+// New makes a stage. It touches nothing before Start.
+func New(settings Settings) *Stage {
+	return &Stage{settings: settings, logger: settings.Telemetry.Logger, pushing: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
+
+// Start opens the queue, adopting what an earlier process left in it, and starts the workers. It fails when
+// the kernel or the process lacks what is needed, when another process has the stage, and when what is
+// pinned is of another format.
+func (s *Stage) Start(context.Context, component.Host) error {
+	if err := s.open(); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", s.settings.Name, err), s.close())
+	}
+	return nil
+}
+
+func (s *Stage) open() error {
+	if err := bpf.CheckRequirements(); err != nil {
+		return err
+	}
+	var err error
+	if s.dir, err = bpf.OpenDirectory(s.settings.PinPath, s.settings.Name); err != nil {
+		return err
+	}
+	queue, older, err := bpf.OpenQueue(s.dir, "queue", bpf.QueueConfig{
+		ElementSize: s.settings.ElementSize,
+		Capacity:    s.settings.Queue.Capacity,
+		Lanes:       s.settings.Queue.Lanes,
+	})
+	if err != nil {
+		return err
+	}
+	s.queue = queue
+	closeOlder := func() {
+		for _, q := range older {
+			q.Close()
+		}
+	}
+	if s.deadLetter, err = openDeadLetter(s.dir, s.settings); err != nil {
+		closeOlder()
+		return err
+	}
+	if err := s.observe(); err != nil {
+		closeOlder()
+		return err
+	}
+	if books := queue.Books(); books.Queued+books.InFlight > 0 {
+		s.logger.Info("adopted events of an earlier process", zap.Uint64("queued", books.Queued), zap.Uint64("in_flight", books.InFlight))
+	}
+	s.startWorkers(older)
+	return nil
+}
+
+func (s *Stage) startWorkers(older []*bpf.Queue) {
+	s.running = true
+	s.stop = make(chan struct{})
+	s.lifetime, s.abandon = context.WithCancel(context.Background())
+	s.filled = nil
+	for range s.settings.Queue.Lanes {
+		s.filled = append(s.filled, make(chan struct{}, 1))
+	}
+	if s.settings.Next == nil {
+		for _, q := range older { // left to the process that drains them
+			q.Close()
+		}
+		return
+	}
+	olderDone := make(chan struct{})
+	s.workers.Go(func() {
+		defer close(olderDone)
+		s.drainOlder(older)
+	})
+	for lane := range s.settings.Queue.Lanes {
+		s.workers.Go(func() {
+			<-olderDone // order: what was queued first is delivered first
+			s.deliverLane(lane)
+		})
+	}
+}
+
+// Shutdown drains the queue into the next component and stops the workers; upstream has stopped before. When ctx
+// ends first, what is left stays pinned for the next start, or, where nothing is pinned, is lost and reported.
+func (s *Stage) Shutdown(ctx context.Context) error {
+	if !s.running {
+		return s.close()
+	}
+	s.running = false
+	close(s.stop)
+	done := make(chan struct{})
+	go func() {
+		s.workers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.abandon()
+		<-done
+	}
+	s.abandon()
+	err := s.reportLeft()
+	return errors.Join(err, s.close())
+}
+
+func (s *Stage) reportLeft() error {
+	books := s.queue.Books()
+	left := books.Queued + books.InFlight
+	switch {
+	case left == 0 || s.settings.Next == nil && s.dir.Pinned():
+		return nil
+	case s.dir.Pinned():
+		s.logger.Warn("the time to stop was up; undelivered events stay pinned for the next start", zap.Uint64("events", left), zap.String("directory", s.dir.Path()))
+		return nil
+	}
+	return fmt.Errorf("%s: %d events were not delivered in the time to stop and are lost: there is no pin_path", s.settings.Name, left)
+}
+
+func (s *Stage) close() error {
+	if s.telemetry != nil {
+		s.telemetry.Shutdown() // before the memory that it reads goes
+		s.telemetry = nil
+	}
+	if s.deadLetter != nil {
+		s.deadLetter.close()
+		s.deadLetter = nil
+	}
+	if s.queue != nil {
+		s.queue.Close()
+		s.queue = nil
+	}
+	err := s.dir.Close()
+	s.dir = nil
+	return err
+}
+
+// patience is how long a waiting goroutine trusts that it will be woken before it looks again: a queue in the
+// kernel may be pushed to, and popped from, by another process.
+const patience = 100 * time.Millisecond
+
+// ring rings a bell that someone may wait for.
+func ring(bell chan struct{}) {
+	select {
+	case bell <- struct{}{}:
+	default: // it has been rung and not been heard yet
+	}
+}
