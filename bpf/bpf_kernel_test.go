@@ -3,7 +3,6 @@
 package bpf
 
 import (
-	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,31 +71,6 @@ func TestSimulateThroughRing(t *testing.T) {
 	assert.EqualValues(t, total, produced)
 }
 
-func TestQueueMovesBatches(t *testing.T) {
-	q, older, err := OpenQueue(directory(t, pinPath(t)), "queue", QueueConfig{ElementSize: 128, Capacity: 100, Lanes: 1})
-	require.NoError(t, err)
-	assert.Empty(t, older)
-	defer q.Close()
-	for i := range 150 {
-		binary.NativeEndian.PutUint64(q.Outgoing(i), uint64(i))
-		q.SetVerdict(i, 0)
-	}
-	q.SetVerdict(3, Filtered)
-	n, err := q.Push(0, 150, 0x100, 0, Block)
-	require.NoError(t, err)
-	assert.Equal(t, 101, n)
-	got, err := q.Pop(0, MaxBatch)
-	require.NoError(t, err)
-	require.Len(t, got.Data, 100*128)
-	assert.EqualValues(t, 4, binary.NativeEndian.Uint64(got.Data[3*128:]))
-	n, err = q.Push(n, 150, 0x100, 0, Block)
-	require.NoError(t, err)
-	assert.Equal(t, 150, n)
-	q.Ack(0)
-	assert.Equal(t, QueueBooks{Received: 150, Filtered: 1, Delivered: 100, Queued: 49}, q.Books())
-	assert.Equal(t, 150, q.Settled(0x100, 0, 200))
-}
-
 func TestProbesSeeAProcess(t *testing.T) {
 	p, err := OpenProbes(directory(t, ""), ProbesConfig{RingSize: 1 << 20, ElementSize: eventSize, Settings: Settings{
 		Process: &Filter{}, Filesystem: &Filter{}, Network: &Filter{}, Syscall: &Filter{}, Syscalls: []int{0, 1, 2, 3},
@@ -116,24 +90,4 @@ func TestProbesSeeAProcess(t *testing.T) {
 	require.NoError(t, err)
 	t.Log(counts)
 	assert.Positive(t, categories[4])
-}
-
-func BenchmarkQueueHop(b *testing.B) {
-	q, _, err := OpenQueue(directory(b, ""), "queue", QueueConfig{ElementSize: 128, Capacity: 10000, Lanes: 1})
-	require.NoError(b, err)
-	defer q.Close()
-	for i := range MaxBatch {
-		q.SetVerdict(i, 0)
-	}
-	for b.Loop() {
-		n, err := q.Push(0, MaxBatch, 0, 0, Block)
-		if err != nil || n != MaxBatch {
-			b.Fatal(n, err)
-		}
-		if got, err := q.Pop(0, MaxBatch); err != nil || len(got.Data) != MaxBatch*128 {
-			b.Fatal(err)
-		}
-		q.Ack(0)
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/MaxBatch, "ns/event")
 }

@@ -150,6 +150,17 @@ func (g *group) remove() error {
 	return nil
 }
 
+// unpin removes the pin of one map of the group.
+func (g *group) unpin(name string) error {
+	if g.path == "" {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(g.path, pinName(name))); err != nil {
+		return fmt.Errorf("unpin: %w", err)
+	}
+	return nil
+}
+
 // pinName is the file name of a map: the BPF file system reserves dots.
 func pinName(name string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(name, "."), ".", "_")

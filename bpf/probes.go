@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -26,17 +28,22 @@ type ProbesConfig struct {
 }
 
 // Probes are the programs on tracepoints, the ring buffer that they fill, and the books about it. One
-// goroutine at a time may use it; Counts, Missed and Memory are free.
+// goroutine at a time may use it; Simulate and what only reads the books is free of that until Close.
 type Probes struct {
 	config    ProbesConfig
 	dir       *Directory
 	spec      *ebpf.CollectionSpec
 	state     *group // settings, counters and what the programs remember: shared by all generations
-	rings     []*Ring
 	programs  *ebpf.Collection
 	simulator *simulator
 	links     []link.Link
-	linksDir  string
+	attached  []*ebpf.Program
+	linksDir  string // empty: not pinned
+
+	mu      sync.Mutex // guards rings, givenUp and left
+	rings   []*Ring    // the last one is in use
+	givenUp []string   // directories of ring buffers of which only the books remain
+	left    RingBooks  // … and what they say
 }
 
 // The names of the groups in the component's directory.
@@ -66,12 +73,18 @@ func OpenProbes(dir *Directory, config ProbesConfig) (_ *Probes, err error) {
 		return nil, err
 	}
 	if config.Simulation != nil {
-		if p.simulator, err = openSimulator(dir, p.maps(), *config.Simulation); err != nil {
-			return nil, err
-		}
+		p.simulator, err = openSimulator(dir, p.maps(), *config.Simulation)
+	} else {
+		err = forgetSimulation(dir)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return p, nil
 }
+
+// Adopted reports whether an earlier process left what is now open.
+func (p *Probes) Adopted() bool { return p.state.adopted }
 
 func hasTaskStorage() bool {
 	return features.HaveProgramHelper(ebpf.Tracing, asm.FnTaskStorageGet) == nil
@@ -101,17 +114,26 @@ func (p *Probes) openRings() error {
 	}
 	next := 0
 	for _, n := range numbers {
+		next = n + 1
 		path := p.dir.join(fmt.Sprintf("%s-%d", probesRing, n))
-		events, err := ebpf.LoadPinnedMap(path+"/"+probesMapEvents, nil)
+		books, givenUp, err := readGivenUp(path, p.spec)
 		if err != nil {
-			return &ShapeError{Path: path + "/" + probesMapEvents, Err: err}
+			return err
+		}
+		if givenUp {
+			p.givenUp = append(p.givenUp, path)
+			p.left.add(books)
+			continue
+		}
+		events, err := ebpf.LoadPinnedMap(filepath.Join(path, probesMapEvents), nil)
+		if err != nil {
+			return &ShapeError{Path: filepath.Join(path, probesMapEvents), Err: err}
 		}
 		size := events.MaxEntries()
 		_ = events.Close()
 		if err := p.addRing(path, size); err != nil {
 			return err
 		}
-		next = n + 1
 	}
 	if len(p.rings) > 0 && p.Ring().Capacity() == uint64(p.config.RingSize) {
 		return nil
@@ -129,18 +151,36 @@ func (p *Probes) addRing(path string, size uint32) error {
 }
 
 // Ring returns the ring buffer in use.
-func (p *Probes) Ring() *Ring { return p.rings[len(p.rings)-1] }
+func (p *Probes) Ring() *Ring {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rings[len(p.rings)-1]
+}
 
-// OlderRings returns those of another size from before, oldest first. They are to be drained first, once
-// Attach has returned, and then forgotten with DropOlderRing.
-func (p *Probes) OlderRings() []*Ring { return p.rings[:len(p.rings)-1] }
+// OlderRing returns the oldest ring buffer of another size from before, nil if there is none. It is to be
+// drained first, once Attach has returned, and then given up with DropOlderRing.
+func (p *Probes) OlderRing() *Ring {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.rings) == 1 {
+		return nil
+	}
+	return p.rings[0]
+}
 
-// DropOlderRing removes the oldest ring buffer, which is drained.
+// DropOlderRing removes the oldest ring buffer, which is drained. Its books stay.
 func (p *Probes) DropOlderRing() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	ring := p.rings[0]
+	if err := ring.giveUp(); err != nil {
+		return err
+	}
+	p.left.add(ring.Books())
+	p.givenUp = append(p.givenUp, ring.group.path)
 	p.rings = p.rings[1:]
-	defer ring.Close()
-	return ring.group.remove()
+	ring.Close()
+	return nil
 }
 
 // maps returns the maps that programs share.
@@ -156,13 +196,14 @@ func (p *Probes) maps() map[string]*ebpf.Map {
 }
 
 // Attach puts the settings into force. Probes that an earlier process left attached and that are the same
-// programs go on without a gap under the new settings; others are replaced, in one step.
+// programs go on without a gap under the new settings; others are replaced, in one step. When it returns no
+// program that fills an older ring buffer is running.
 func (p *Probes) Attach() error {
 	settings, err := p.config.Settings.kernel()
 	if err != nil {
 		return err
 	}
-	settings.WakeupBytes = p.Ring().Capacity() / 8
+	settings.WakeupBytes = p.Ring().wakeupMark()
 	var current probesKpSettings
 	if err := p.state.maps[probesMapDataSettings].Lookup(uint32(0), &current); err != nil {
 		return fmt.Errorf("read settings: %w", err)
@@ -185,11 +226,13 @@ func (p *Probes) Attach() error {
 	if err != nil {
 		return err
 	}
-	if slices.Contains(numbers, int(current.Generation)) && p.sameLinks(int(current.Generation), names) {
+	if slices.Contains(numbers, int(current.Generation)) && p.sameLinks(current.Generation, names) {
 		generation = current.Generation
-		p.linksDir = p.dir.join(fmt.Sprintf("%s-%d", probesLinks, generation))
+		if err := p.adopt(generation, names); err != nil {
+			return err
+		}
 	} else if err := p.attach(generation, names); err != nil {
-		return err
+		return errors.Join(err, p.unlink())
 	}
 	settings.Generation = generation
 	if err := p.state.maps[probesMapDataSettings].Put(uint32(0), settings); err != nil {
@@ -197,11 +240,12 @@ func (p *Probes) Attach() error {
 	}
 	for _, n := range numbers {
 		if uint32(n) != generation {
-			if err := os.RemoveAll(p.dir.join(fmt.Sprintf("%s-%d", probesLinks, n))); err != nil {
+			if err := os.RemoveAll(p.linksPath(uint32(n))); err != nil {
 				return fmt.Errorf("detach earlier probes: %w", err)
 			}
 		}
 	}
+	waitForPrograms()
 	return nil
 }
 
@@ -262,36 +306,62 @@ func (p *Probes) linkNames() (map[string]string, error) {
 	return names, nil
 }
 
+// pinnedProgram is the suffix of the pin of a link's program, which keeps count of what it missed.
+const pinnedProgram = "-program"
+
+func (p *Probes) linksPath(generation uint32) string {
+	return p.dir.join(fmt.Sprintf("%s-%d", probesLinks, generation))
+}
+
 // sameLinks reports whether a generation has exactly these links, and they write to the ring in use.
-func (p *Probes) sameLinks(generation int, names map[string]string) bool {
-	entries, err := os.ReadDir(p.dir.join(fmt.Sprintf("%s-%d", probesLinks, generation)))
-	if err != nil || len(entries) != len(names) || len(p.rings) > 1 {
+func (p *Probes) sameLinks(generation uint32, names map[string]string) bool {
+	entries, err := os.ReadDir(p.linksPath(generation))
+	if err != nil || len(entries) != 2*len(names) || p.OlderRing() != nil {
 		return false
 	}
+	has := func(name string) bool {
+		return slices.ContainsFunc(entries, func(entry fs.DirEntry) bool { return entry.Name() == name })
+	}
 	for _, name := range names {
-		if !slices.ContainsFunc(entries, func(entry fs.DirEntry) bool { return entry.Name() == name }) {
+		if !has(name) || !has(name+pinnedProgram) {
 			return false
 		}
 	}
 	return true
 }
 
+// adopt takes over the links of a generation.
+func (p *Probes) adopt(generation uint32, names map[string]string) error {
+	p.linksDir = p.linksPath(generation)
+	for program, name := range names {
+		attached, err := ebpf.LoadPinnedProgram(filepath.Join(p.linksDir, name+pinnedProgram), nil)
+		if err != nil {
+			return fmt.Errorf("adopt probe %s: %w", program, err)
+		}
+		p.attached = append(p.attached, attached)
+	}
+	return nil
+}
+
 // attach attaches the programs, which stay silent until the settings name their generation.
 func (p *Probes) attach(generation uint32, names map[string]string) error {
-	p.linksDir = p.dir.join(fmt.Sprintf("%s-%d", probesLinks, generation))
+	p.linksDir = p.linksPath(generation)
 	if p.linksDir != "" && len(names) > 0 {
 		if err := os.Mkdir(p.linksDir, 0o700); err != nil {
 			return fmt.Errorf("pin probes: %w", err)
 		}
 	}
 	for program, name := range names {
-		l, err := link.AttachTracing(link.TracingOptions{Program: p.programs.Programs[program], AttachType: ebpf.AttachTraceRawTp})
+		attached := p.programs.Programs[program]
+		l, err := link.AttachTracing(link.TracingOptions{Program: attached, AttachType: ebpf.AttachTraceRawTp})
 		if err != nil {
 			return fmt.Errorf("attach probe %s: %w", program, err)
 		}
 		p.links = append(p.links, l)
+		p.attached = append(p.attached, attached)
 		if p.linksDir != "" {
-			if err := l.Pin(filepath.Join(p.linksDir, name)); err != nil {
+			at := filepath.Join(p.linksDir, name)
+			if err := errors.Join(l.Pin(at), attached.Pin(at+pinnedProgram)); err != nil {
 				return fmt.Errorf("pin probe %s: %w", program, err)
 			}
 		}
@@ -299,15 +369,9 @@ func (p *Probes) attach(generation uint32, names map[string]string) error {
 	return nil
 }
 
-// Detach stops the probes. When it returns none of them is running, so the ring buffer gets nothing more.
-func (p *Probes) Detach() error {
-	var settings probesKpSettings
-	at := p.state.maps[probesMapDataSettings]
-	err := at.Lookup(uint32(0), &settings)
-	if err == nil {
-		settings.Generation = 0
-		err = at.Put(uint32(0), &settings)
-	}
+// unlink detaches the programs.
+func (p *Probes) unlink() error {
+	var err error
 	for _, l := range p.links {
 		err = errors.Join(err, l.Close())
 	}
@@ -316,6 +380,19 @@ func (p *Probes) Detach() error {
 		err = errors.Join(err, os.RemoveAll(p.linksDir))
 		p.linksDir = ""
 	}
+	return err
+}
+
+// Detach stops the probes. When it returns none of them is running, so the ring buffer gets nothing more.
+func (p *Probes) Detach() error {
+	var settings probesKpSettings
+	at := p.state.maps[probesMapDataSettings]
+	err := at.Lookup(uint32(0), &settings)
+	if err == nil {
+		settings.Generation++ // nobody's: the kernel may take a while to let go of a link
+		err = at.Put(uint32(0), &settings)
+	}
+	err = errors.Join(err, p.unlink())
 	waitForPrograms()
 	if err != nil {
 		return fmt.Errorf("detach probes: %w", err)
@@ -327,17 +404,25 @@ func (p *Probes) Detach() error {
 // section, and this membarrier command is synchronize_rcu (kernel/sched/membarrier.c).
 func waitForPrograms() {
 	const membarrierCmdGlobal = 1
-	_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, membarrierCmdGlobal, 0, 0) // refused with nohz_full; a program lasts microseconds
+	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierCmdGlobal, 0, 0); errno != 0 {
+		time.Sleep(10 * time.Millisecond) // refused with nohz_full; a program lasts microseconds
+	}
 }
 
-// Remove unpins everything: what was not drained is gone. The probes must be detached.
+// Remove unpins everything but a simulation that is not finished: what was not drained is gone. The probes
+// must be detached.
 func (p *Probes) Remove() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var err error
 	for _, ring := range p.rings {
 		err = errors.Join(err, ring.group.remove())
 	}
+	for _, path := range p.givenUp {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
 	if p.simulator != nil {
-		err = errors.Join(err, p.simulator.group.remove())
+		err = errors.Join(err, p.simulator.removeIfFinished())
 	}
 	return errors.Join(err, p.state.remove())
 }
@@ -372,6 +457,7 @@ type Missed struct {
 	Owners     uint64 // owners of sockets: their events name no process
 	Compat     uint64 // 32-bit system calls, which are not decoded
 	ProcessEnd uint64 // ends of processes: they may be reported twice
+	Recursions uint64 // runs of a program that interrupted itself, which the kernel skips
 }
 
 // Missed returns the counts.
@@ -386,22 +472,67 @@ func (p *Probes) Missed() (Missed, error) {
 			total[cause] += n
 		}
 	}
-	return Missed{Starts: total[0], Owners: total[1], Compat: total[2], ProcessEnd: total[3]}, nil
+	missed := Missed{Starts: total[0], Owners: total[1], Compat: total[2], ProcessEnd: total[3]}
+	for _, program := range p.attached {
+		stats, err := program.Stats()
+		if err != nil {
+			return Missed{}, fmt.Errorf("read statistics of a probe: %w", err)
+		}
+		missed.Recursions += stats.RecursionMisses
+	}
+	return missed, nil
+}
+
+// RingBooks returns the account of what left the ring buffers, those of another size from before among them.
+func (p *Probes) RingBooks() RingBooks {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	total := p.left
+	for _, ring := range p.rings {
+		total.add(ring.Books())
+	}
+	return total
+}
+
+// RingUse returns the bytes that wait in the ring buffers, how many events that is, and the capacity in bytes.
+func (p *Probes) RingUse() (used, events, capacity uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ring := range p.rings {
+		used += ring.Depth()
+		events += ring.Waiting()
+		capacity += ring.Capacity()
+	}
+	return used, events, capacity
 }
 
 // Memory returns what the probes cost in kernel memory, in bytes.
 func (p *Probes) Memory() uint64 {
-	var maps []*ebpf.Map
-	for _, m := range p.maps() {
-		maps = append(maps, m)
+	groups := []*group{p.state}
+	if p.simulator != nil {
+		groups = append(groups, p.simulator.group)
 	}
-	return memoryOf(maps...)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ring := range p.rings {
+		groups = append(groups, ring.group)
+	}
+	var total uint64
+	for _, g := range groups {
+		for _, m := range g.maps {
+			total += memoryOf(m)
+		}
+	}
+	return total
 }
 
 // Close lets go of everything. Pinned objects, attached probes among them, live on.
 func (p *Probes) Close() {
 	for _, l := range p.links {
 		_ = l.Close() // a descriptor; nothing to do about a failure
+	}
+	for _, program := range p.attached {
+		_ = program.Close() // likewise
 	}
 	if p.simulator != nil {
 		p.simulator.close()

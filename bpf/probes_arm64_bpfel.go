@@ -47,10 +47,15 @@ type probesKpOwner struct {
 type probesKpRingBooks struct {
 	_           structs.HostLayout
 	Id          uint64
+	HandedOn    uint64
 	Redelivered uint64
+	Refused     uint64
 	Foreign     uint64
+	Delivered   uint64
 	Format      uint32
 	ElementSize uint32
+	ReaderWaits uint32
+	GivenUp     uint32
 }
 
 type probesKpSelf struct {

@@ -22,13 +22,17 @@ type queueKpBooks struct {
 	Id           uint64
 	Format       uint32
 	ElementSize  uint32
+	Lanes        uint32
+	Reserved     uint32
 	Lane         [16]struct {
-		_             structs.HostLayout
-		Pushed        uint64
-		Popped        uint64
-		DroppedNewest uint64
-		DroppedOldest uint64
-		InFlight      uint64
+		_                structs.HostLayout
+		Pushed           uint64
+		Popped           uint64
+		DroppedNewest    uint64
+		DroppedOldest    uint64
+		DroppedOverLimit uint64
+		InFlight         uint64
+		Generation       uint64
 	}
 	Source [64]struct {
 		_    structs.HostLayout

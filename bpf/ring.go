@@ -5,7 +5,9 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -27,7 +29,7 @@ const ringFormat = 1
 
 // Ring reads the ring buffer. Unlike the reader of a library it leaves the kernel's consumer position where
 // it is until Commit, so what was read and not delivered is there again for the next process. One goroutine
-// at a time may use it; Wake and Depth are free.
+// at a time may use it; Wake, Depth, Waiting, Capacity and Books are free.
 type Ring struct {
 	group    *group
 	books    memory
@@ -38,6 +40,7 @@ type Ring struct {
 	read     uint64 // position up to which records were handed out
 	batch    [][]byte
 	doorbell int // eventfd for Wake
+	poll     int // epoll for the ring buffer and the doorbell
 }
 
 // RingBatch is what Read returns.
@@ -46,6 +49,21 @@ type RingBatch struct {
 	Records [][]byte
 	// Sequence is the number of the first one since the ring buffer was made.
 	Sequence uint64
+}
+
+// RingBooks is the account of what left a ring buffer, in events, since it was made.
+type RingBooks struct {
+	Delivered   uint64 // the next component accepted them
+	Refused     uint64 // the next component refused them for good
+	Redelivered uint64 // times an event was handed on that had been handed on before
+	Foreign     uint64 // records that are no events
+}
+
+func (b *RingBooks) add(other RingBooks) {
+	b.Delivered += other.Delivered
+	b.Refused += other.Refused
+	b.Redelivered += other.Redelivered
+	b.Foreign += other.Foreign
 }
 
 func ringSpecs(spec *ebpf.CollectionSpec, size uint32) map[string]*ebpf.MapSpec {
@@ -62,7 +80,7 @@ func openRing(path string, specs map[string]*ebpf.MapSpec, element int) (_ *Ring
 	if err != nil {
 		return nil, err
 	}
-	ring := &Ring{group: group, element: uint64(element), doorbell: -1}
+	ring := &Ring{group: group, element: uint64(element), doorbell: -1, poll: -1}
 	defer func() {
 		if err != nil {
 			ring.Close()
@@ -84,11 +102,32 @@ func openRing(path string, specs map[string]*ebpf.MapSpec, element int) (_ *Ring
 	if ring.producer, err = unix.Mmap(events.FD(), int64(page), page+2*int(ring.size), unix.PROT_READ, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("map ring buffer: %w", err)
 	}
-	if ring.doorbell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return nil, fmt.Errorf("eventfd: %w", err)
+	if err := ring.openPoll(); err != nil {
+		return nil, err
 	}
 	ring.read = ring.position(ring.consumer).Load()
 	return ring, nil
+}
+
+// openPoll prepares Wait. The ring buffer is watched edge-triggered: what counts is that a program rings, not
+// that there is data, for with a steady trickle there always is.
+func (r *Ring) openPoll() (err error) {
+	if r.doorbell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	if r.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	for _, watch := range []struct {
+		fd     int
+		events uint32
+	}{{r.group.maps[probesMapEvents].FD(), unix.EPOLLIN | unix.EPOLLET}, {r.doorbell, unix.EPOLLIN}} {
+		event := unix.EpollEvent{Events: watch.events, Fd: int32(watch.fd)}
+		if err := unix.EpollCtl(r.poll, unix.EPOLL_CTL_ADD, watch.fd, &event); err != nil {
+			return fmt.Errorf("epoll: %w", err)
+		}
+	}
+	return nil
 }
 
 func (r *Ring) state() *probesKpRingBooks { return as[probesKpRingBooks](r.books) }
@@ -103,8 +142,8 @@ func (r *Ring) stride() uint64 { return (r.element + recordHeader + 7) &^ 7 }
 // ID identifies the ring buffer as a source, for as long as it is pinned.
 func (r *Ring) ID() uint64 { return r.state().Id }
 
-// Read returns up to max records from where the last Read or, after Rewind, the last Commit ended. It does not wait; an empty
-// batch means that there is nothing. The batch is reused by the next Read.
+// Read returns up to max records from where the last Read or, after Rewind, the last Commit ended. It does not
+// wait; an empty batch means that there is nothing. The batch is reused by the next Read.
 func (r *Ring) Read(max int) RingBatch {
 	data := r.producer[os.Getpagesize():]
 	end := r.position(r.producer).Load()
@@ -135,31 +174,53 @@ func (r *Ring) Read(max int) RingBatch {
 	return batch
 }
 
-// Commit says that all that was read is delivered: the kernel may write over it.
+// HandOn notes that all that was read is about to be handed on, and returns how many of these events had been
+// handed on before: without success, or by a process that died. Only of them can the next component know.
+func (r *Ring) HandOn() (before int) {
+	books := r.state()
+	committed, handedOn := r.position(r.consumer).Load(), atomic.LoadUint64(&books.HandedOn)
+	if again := min(handedOn, r.read); again > committed {
+		before = int((again - committed) / r.stride())
+		atomic.AddUint64(&books.Redelivered, uint64(before))
+	}
+	atomic.StoreUint64(&books.HandedOn, max(handedOn, r.read))
+	return before
+}
+
+// Refuse notes that n of the events that are about to be committed were refused for good.
+func (r *Ring) Refuse(n int) { atomic.AddUint64(&r.state().Refused, uint64(n)) }
+
+// Commit says that all that was read is settled: the kernel may write over it.
 func (r *Ring) Commit() { r.position(r.consumer).Store(r.read) }
 
 // Rewind makes the next Read start again at what is not committed.
 func (r *Ring) Rewind() { r.read = r.position(r.consumer).Load() }
 
-// CountRedelivered notes that n events were handed on a second time.
-func (r *Ring) CountRedelivered(n int) { atomic.AddUint64(&r.state().Redelivered, uint64(n)) }
-
-// Wait returns when the mark of waiting bytes is passed, when Wake was called, or after timeout. It
-// returns at once when there is something to read.
+// Wait returns when an eighth of the ring buffer waits to be committed, when Wake was called, or after timeout
+// (at least 1 ms). It may return early.
 func (r *Ring) Wait(timeout time.Duration) error {
-	fds := []unix.PollFd{
-		{Fd: int32(r.group.maps[probesMapEvents].FD()), Events: unix.POLLIN},
-		{Fd: int32(r.doorbell), Events: unix.POLLIN},
+	waits := &r.state().ReaderWaits
+	atomic.StoreUint32(waits, 1)
+	defer atomic.StoreUint32(waits, 0)
+	if r.Depth() >= r.wakeupMark() { // passed before the flag was up, so that no program rings
+		return nil
 	}
-	if _, err := unix.Poll(fds, int(timeout.Milliseconds())); err != nil && !errors.Is(err, unix.EINTR) {
+	var events [2]unix.EpollEvent
+	n, err := unix.EpollWait(r.poll, events[:], int(max(timeout, time.Millisecond).Milliseconds()))
+	if err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("wait for ring buffer: %w", err)
 	}
-	if fds[1].Revents != 0 {
-		var count [8]byte
-		_, _ = unix.Read(r.doorbell, count[:]) // non-blocking; whoever rang, it has been heard
+	for _, event := range events[:max(n, 0)] {
+		if event.Fd == int32(r.doorbell) {
+			var count [8]byte
+			_, _ = unix.Read(r.doorbell, count[:]) // non-blocking; whoever rang, it has been heard
+		}
 	}
 	return nil
 }
+
+// wakeupMark is how many bytes wait when a program wakes the reader.
+func (r *Ring) wakeupMark() uint64 { return r.size / 8 }
 
 // Wake ends a Wait, the one under way or the next.
 func (r *Ring) Wake() {
@@ -174,14 +235,51 @@ func (r *Ring) Depth() uint64 {
 // Capacity returns the size of the ring buffer in bytes.
 func (r *Ring) Capacity() uint64 { return r.size }
 
-// Delivered returns how many events were committed since the ring buffer was made.
-func (r *Ring) Delivered() uint64 { return r.position(r.consumer).Load() / r.stride() }
+// Waiting returns how many events wait to be committed.
+func (r *Ring) Waiting() uint64 { return r.Depth() / r.stride() }
 
-// Redelivered returns how many events were handed on more than once.
-func (r *Ring) Redelivered() uint64 { return atomic.LoadUint64(&r.state().Redelivered) }
+// Books returns the account.
+func (r *Ring) Books() RingBooks {
+	books := booksOf(r.state())
+	books.Delivered = r.position(r.consumer).Load()/r.stride() - books.Refused
+	return books
+}
 
-// Foreign returns how many records were passed over because they are no events.
-func (r *Ring) Foreign() uint64 { return atomic.LoadUint64(&r.state().Foreign) }
+// booksOf reads what is written down; what is delivered is so only once the ring buffer is given up.
+func booksOf(books *probesKpRingBooks) RingBooks {
+	return RingBooks{
+		Delivered:   atomic.LoadUint64(&books.Delivered),
+		Refused:     atomic.LoadUint64(&books.Refused),
+		Redelivered: atomic.LoadUint64(&books.Redelivered),
+		Foreign:     atomic.LoadUint64(&books.Foreign),
+	}
+}
+
+// readGivenUp returns the books at path if the ring buffer there was given up.
+func readGivenUp(path string, spec *ebpf.CollectionSpec) (_ RingBooks, givenUp bool, _ error) {
+	at := filepath.Join(path, probesMapRingBooks)
+	m, err := ebpf.LoadPinnedMap(at, nil)
+	if err != nil {
+		return RingBooks{}, false, &ShapeError{Path: at, Err: err}
+	}
+	defer m.Close()
+	if err := spec.Maps[probesMapRingBooks].Compatible(m); err != nil {
+		return RingBooks{}, false, &ShapeError{Path: at, Err: err}
+	}
+	var books probesKpRingBooks
+	if err := m.Lookup(uint32(0), &books); err != nil {
+		return RingBooks{}, false, fmt.Errorf("read %s: %w", at, err)
+	}
+	_, err = os.Stat(filepath.Join(path, probesMapEvents))
+	return booksOf(&books), books.GivenUp != 0 && errors.Is(err, fs.ErrNotExist), nil
+}
+
+// giveUp removes the ring buffer, which is drained, and leaves its books.
+func (r *Ring) giveUp() error {
+	atomic.StoreUint64(&r.state().Delivered, r.Books().Delivered)
+	atomic.StoreUint32(&r.state().GivenUp, 1)
+	return r.group.unpin(probesMapEvents)
+}
 
 // Close lets go of the ring buffer. If it is pinned it lives on with all that was not committed.
 func (r *Ring) Close() {
@@ -191,8 +289,10 @@ func (r *Ring) Close() {
 			_ = unix.Munmap(mapping) // a mapping of ours, so it can't fail
 		}
 	}
-	if r.doorbell >= 0 {
-		_ = unix.Close(r.doorbell)
+	for _, fd := range []int{r.poll, r.doorbell} {
+		if fd >= 0 {
+			_ = unix.Close(fd) // nothing to do about a failure
+		}
 	}
 	r.group.Close()
 }

@@ -5,6 +5,7 @@ package bpf
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -52,9 +53,9 @@ type Settings struct {
 	Syscalls []int
 }
 
-// active reports whether any category is on.
-func (s *Settings) active() bool {
-	return s.Syscall != nil || s.Network != nil || s.Filesystem != nil || s.Process != nil
+// wants reports whether the filter wants any of operations; a nil Filter wants none.
+func (f *Filter) wants(operations uint32) bool {
+	return f != nil && operations != 0 && (f.Operations == 0 || f.Operations&operations != 0)
 }
 
 // filters returns the filters by category number.
@@ -65,19 +66,20 @@ func (s *Settings) filters() [categories]*Filter {
 // programs returns the probes that the settings need: nothing is attached that is not asked for.
 func (s *Settings) programs(taskStorage bool) []string {
 	var names []string
-	if s.Syscall != nil || s.Network != nil || s.Filesystem != nil {
-		if taskStorage {
-			names = append(names, probesProgSysEnter, probesProgSysExit)
-		} else {
-			names = append(names, probesProgSysEnterByTid, probesProgSysExitByTid)
+	need := func(needed bool, programs ...string) {
+		if needed {
+			names = append(names, programs...)
 		}
 	}
-	if s.Network != nil {
-		names = append(names, probesProgInetSockSetState, probesProgTcpRetransmitSkb)
-	}
-	if s.Process != nil {
-		names = append(names, probesProgSchedProcessFork, probesProgSchedProcessExec, probesProgSchedProcessExit)
-	}
+	systemCalls := slices.ContainsFunc(s.rules(), func(rule syscallRule) bool { return rule.wanted != 0 })
+	need(systemCalls && taskStorage, probesProgSysEnter, probesProgSysExit)
+	need(systemCalls && !taskStorage, probesProgSysEnterByTid, probesProgSysExitByTid)
+	// Whose a connection is that ends or retransmits is known from its beginning.
+	need(s.Network.wants(1<<networkConnect|1<<networkClose|1<<networkRetransmit), probesProgInetSockSetState)
+	need(s.Network.wants(1<<networkRetransmit), probesProgTcpRetransmitSkb)
+	need(s.Process.wants(1<<processFork), probesProgSchedProcessFork)
+	need(s.Process.wants(1<<processExec), probesProgSchedProcessExec)
+	need(s.Process.wants(1<<processExit), probesProgSchedProcessExit)
 	return names
 }
 
@@ -119,29 +121,45 @@ func (s *Settings) kernel() (*probesKpSettings, error) {
 			to.Command[i] = [2]uint64{binary.NativeEndian.Uint64(name[:8]), binary.NativeEndian.Uint64(name[8:])}
 		}
 	}
-	return &k, s.rules(&k)
-}
-
-// rules sets, for each system call, what it does and which categories may want it.
-func (s *Settings) rules(k *probesKpSettings) error {
-	for number, kind := range syscallKinds() {
-		rule := &k.Rule[number]
-		rule.Kind = uint8(kind)
-		if s.Network != nil && kind.network() {
-			rule.Wanted |= 1 << categoryNetwork
-		}
-		if s.Filesystem != nil && kind.filesystem() {
-			rule.Wanted |= 1 << categoryFilesystem
-		}
-	}
-	if s.Syscall == nil {
-		return nil
-	}
 	for _, number := range s.Syscalls {
 		if number < 0 || number >= maxSyscalls {
-			return fmt.Errorf("system call number %d is not below %d", number, maxSyscalls)
+			return nil, fmt.Errorf("system call number %d is not below %d", number, maxSyscalls)
 		}
-		k.Rule[number].Wanted |= 1 << categorySyscall
 	}
-	return nil
+	for number, rule := range s.rules() {
+		k.Rule[number].Kind, k.Rule[number].Wanted = uint8(rule.kind), rule.wanted
+	}
+	return &k, nil
+}
+
+// syscallRule says what a system call does and which categories may want it; struct syscall_rule.
+type syscallRule struct {
+	kind   syscallKind
+	wanted uint8 // bit n: category n
+}
+
+// rules returns the rules by the number of the system call.
+func (s *Settings) rules() []syscallRule {
+	rules := make([]syscallRule, maxSyscalls)
+	if s.Syscall != nil {
+		for _, number := range s.Syscalls {
+			if number >= 0 && number < maxSyscalls {
+				rules[number].wanted = 1 << categorySyscall
+			}
+		}
+	}
+	for number, kind := range syscallKinds() {
+		rule, can := &rules[number], syscallOperations[kind]
+		rule.kind = kind
+		if s.Network.wants(can[categoryNetwork]) {
+			rule.wanted |= 1 << categoryNetwork
+		}
+		if s.Filesystem.wants(can[categoryFilesystem]) {
+			rule.wanted |= 1 << categoryFilesystem
+		}
+		if rule.wanted != 0 && s.Process.wants(can[categoryProcess]) { // process events have tracepoints of their own
+			rule.wanted |= 1 << categoryProcess
+		}
+	}
+	return rules
 }

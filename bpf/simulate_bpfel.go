@@ -20,6 +20,20 @@ type simulateKpCounts struct {
 	Untimed  uint64
 }
 
+type simulateKpRingBooks struct {
+	_           structs.HostLayout
+	Id          uint64
+	HandedOn    uint64
+	Redelivered uint64
+	Refused     uint64
+	Foreign     uint64
+	Delivered   uint64
+	Format      uint32
+	ElementSize uint32
+	ReaderWaits uint32
+	GivenUp     uint32
+}
+
 type simulateKpSettings struct {
 	_           structs.HostLayout
 	Generation  uint32
@@ -65,6 +79,7 @@ type simulateKpSimulation struct {
 const (
 	simulateMapCounters      = "counters"
 	simulateMapEvents        = "events"
+	simulateMapRingBooks     = "ring_books"
 	simulateProgSimulate     = "simulate"
 	simulateVarOwnGeneration = "own_generation"
 	simulateVarSettings      = "settings"
@@ -120,8 +135,9 @@ type simulateProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type simulateMapSpecs struct {
-	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Events   *ebpf.MapSpec `ebpf:"events"`
+	Counters  *ebpf.MapSpec `ebpf:"counters"`
+	Events    *ebpf.MapSpec `ebpf:"events"`
+	RingBooks *ebpf.MapSpec `ebpf:"ring_books"`
 }
 
 // simulateVariableSpecs contains global variables before they are loaded into the kernel.
@@ -153,14 +169,16 @@ func (o *simulateObjects) Close() error {
 //
 // It can be passed to loadSimulateObjects or ebpf.CollectionSpec.LoadAndAssign.
 type simulateMaps struct {
-	Counters *ebpf.Map `ebpf:"counters"`
-	Events   *ebpf.Map `ebpf:"events"`
+	Counters  *ebpf.Map `ebpf:"counters"`
+	Events    *ebpf.Map `ebpf:"events"`
+	RingBooks *ebpf.Map `ebpf:"ring_books"`
 }
 
 func (m *simulateMaps) Close() error {
 	return _SimulateClose(
 		m.Counters,
 		m.Events,
+		m.RingBooks,
 	)
 }
 

@@ -5,6 +5,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/cilium/ebpf"
 )
@@ -39,11 +40,11 @@ func openSimulator(dir *Directory, shared map[string]*ebpf.Map, simulation Simul
 	}
 	s := &simulator{group: group}
 	// Another simulation than the one that was begun starts from its beginning; the same one goes on.
-	var found simulateKpSimulation
 	m := group.maps[simulateMapDataSimulation]
-	if err := m.Lookup(uint32(0), &found); err != nil {
+	found, err := s.state()
+	if err != nil {
 		s.close()
-		return nil, fmt.Errorf("read simulation: %w", err)
+		return nil, err
 	}
 	want.Next = found.Next
 	if found != want {
@@ -56,6 +57,7 @@ func openSimulator(dir *Directory, shared map[string]*ebpf.Map, simulation Simul
 	replacements := map[string]*ebpf.Map{
 		simulateMapDataSimulation: m,
 		simulateMapEvents:         shared[probesMapEvents],
+		simulateMapRingBooks:      shared[probesMapRingBooks],
 		simulateMapCounters:       shared[probesMapCounters],
 		simulateMapDataSettings:   shared[probesMapDataSettings],
 	}
@@ -65,6 +67,16 @@ func openSimulator(dir *Directory, shared map[string]*ebpf.Map, simulation Simul
 		return nil, fmt.Errorf("load simulator: %w", err)
 	}
 	return s, nil
+}
+
+// forgetSimulation removes the one that an earlier configuration asked for.
+func forgetSimulation(dir *Directory) error {
+	if path := dir.join(simulatorState); path != "" {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("remove earlier simulation: %w", err)
+		}
+	}
+	return nil
 }
 
 func (s *Simulation) kernel() simulateKpSimulation {
@@ -81,6 +93,22 @@ func (s *simulator) close() {
 		s.program.Close()
 	}
 	s.group.Close()
+}
+
+func (s *simulator) state() (state simulateKpSimulation, err error) {
+	if err := s.group.maps[simulateMapDataSimulation].Lookup(uint32(0), &state); err != nil {
+		return state, fmt.Errorf("read simulation: %w", err)
+	}
+	return state, nil
+}
+
+// removeIfFinished unpins the simulation if all its events are made.
+func (s *simulator) removeIfFinished() error {
+	state, err := s.state()
+	if err != nil || state.Next < state.Events {
+		return err
+	}
+	return s.group.remove()
 }
 
 // SimulateBatch is how many events one call of Simulate makes at most.
@@ -101,9 +129,6 @@ func (p *Probes) Simulated() (uint64, error) {
 	if p.simulator == nil {
 		return 0, nil
 	}
-	var state simulateKpSimulation
-	if err := p.simulator.group.maps[simulateMapDataSimulation].Lookup(uint32(0), &state); err != nil {
-		return 0, fmt.Errorf("read simulation: %w", err)
-	}
-	return state.Next, nil
+	state, err := p.simulator.state()
+	return state.Next, err
 }

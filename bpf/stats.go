@@ -12,72 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// Limits and layout of the stats map; stats.h has the same.
-const (
-	MaxDeltas       = 256 // series that one run adds to at most
-	MaxDeltaBuckets = 24  // buckets of one delta
-	Buckets         = 448
-	// BucketScale is the scale of the exponential histogram, and BucketOffset the index of bucket 0 in it:
-	// bucket i counts durations in (2^((i+BucketOffset)/8), 2^((i+1+BucketOffset)/8)] seconds.
-	BucketScale  = 3
-	BucketOffset = -240
-)
-
-const statsFormat = 1 // KP_STATS_FORMAT
-
-// Series is the key of the stats map: the dimensions of a series; struct kp_series, 168 bytes. What a metric
-// does not ask for is zero. Strings are NUL-padded.
-type Series struct {
-	Metric      uint16 // its number in the configuration
-	Operation   uint16
-	Category    uint8 // 0 in the overflow series, which has nothing but its metric
-	Priority    uint8
-	Asked       uint16 // bit n: dimension n is in use, so that zero can be a value
-	Error       int32  // errno; a process's exit status; 0: none
-	UID         uint32
-	PID         uint32
-	ParentPID   uint32
-	CgroupID    uint64
-	Command     [16]byte
-	Executable  [24]byte
-	Parent      [16]byte
-	Ancestor    [16]byte
-	User        [16]byte
-	ContainerID [32]byte
-	PodUID      [16]byte
-}
-
-// Totals is the value of the stats map: what was added up for a series since it was made; struct kp_totals.
-type Totals struct {
-	Since    uint64 // boot-time ns: when the series was made
-	Last     uint64 // boot-time ns: when it was last added to
-	Events   uint64
-	Bytes    uint64
-	Timed    uint64 // events with a duration: the sum of all buckets
-	Duration uint64 // ns, of the timed events together
-	Shortest uint64 // ns; without meaning where Timed is 0
-	Longest  uint64 // ns
-	Bucket   [Buckets]uint64
-}
-
-// BucketDelta is what a delta adds to one bucket.
-type BucketDelta struct {
-	Bucket uint16
-	Count  uint16
-}
-
-// Delta is what one run adds to a series; struct kp_delta. A series may have several in a run.
-type Delta struct {
-	Series   Series
-	Events   uint64
-	Bytes    uint64
-	Timed    uint64
-	Duration uint64 // ns
-	Shortest uint64 // ns
-	Longest  uint64 // ns
-	Buckets  uint64 // how many of Bucket are set
-	Bucket   [MaxDeltaBuckets]BucketDelta
-}
+const statsFormat = 2 // KP_STATS_FORMAT
 
 // The Go types and the generated ones have one size, or this does not compile; a test compares the fields.
 var (
@@ -92,7 +27,8 @@ var (
 // ErrStatsFull says that the stats map has no room for another series.
 var ErrStatsFull = errors.New("stats map is full")
 
-// Stats holds the totals of all series in the kernel. One goroutine at a time may use it.
+// Stats holds the totals of all series in the kernel. One goroutine at a time may use it; Books, ViewBooks and
+// Memory may be called at any time between OpenStats and Close, and a StatsReader has its own rule.
 type Stats struct {
 	group   *group
 	program *ebpf.Collection
@@ -102,7 +38,8 @@ type Stats struct {
 }
 
 // OpenStats opens the stats map called name in dir, with room for at least series series. Totals that an
-// earlier process left there are kept; a map that has become too small is replaced by a larger copy.
+// earlier process left there are kept; a map that has become too small is replaced by a larger copy. It fails
+// with a ShapeError where another version pinned them.
 func OpenStats(dir *Directory, name string, series int) (*Stats, error) {
 	spec, err := loadStats()
 	if err != nil {
@@ -133,7 +70,8 @@ func statsSpecsOf(spec *ebpf.CollectionSpec, series uint32) map[string]*ebpf.Map
 func openStatsGroup(dir *Directory, name string, numbers []int, spec *ebpf.CollectionSpec, series uint32) (*group, error) {
 	path := func(n int) string { return dir.join(fmt.Sprintf("%s-%d", name, n)) }
 	fresh := func(maps map[string]*ebpf.Map) error {
-		books := statsKpStatsBooks{Format: statsFormat, StartUnixNs: uint64(time.Now().UnixNano())}
+		now := uint64(time.Now().UnixNano())
+		books := statsKpStatsBooks{Format: statsFormat, StartUnixNs: now, GenerationUnixNs: [2]uint64{now, now}}
 		return maps[statsMapStatsBooks].Put(uint32(0), &books)
 	}
 	if len(numbers) == 0 {
@@ -189,7 +127,7 @@ func (s *Stats) load(spec *ebpf.CollectionSpec) (err error) {
 	spec.Maps[statsMapStats].MaxEntries = s.group.maps[statsMapStats].MaxEntries()
 	s.program, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: s.group.maps})
 	if err != nil {
-		return fmt.Errorf("load stats program: %w", err)
+		return fmt.Errorf("load stats programs: %w", err)
 	}
 	if s.books, err = mapMemory(s.group.maps[statsMapStatsBooks]); err != nil {
 		return err
@@ -204,7 +142,8 @@ func (s *Stats) load(spec *ebpf.CollectionSpec) (err error) {
 
 func (s *Stats) state() *statsKpStatsBooks { return as[statsKpStatsBooks](s.books) }
 
-// Deltas returns the memory for the next Add to take its deltas from: MaxDeltas of them.
+// Deltas returns the memory for the next Add to take its deltas from: MaxDeltas of them. Move and Retire use
+// it too, so it holds anything afterwards.
 func (s *Stats) Deltas() []Delta { return asSlice[Delta](s.deltas)[:MaxDeltas] }
 
 // Settled returns how many of the n events from number sequence of a source are in the totals already, and
@@ -216,45 +155,54 @@ func (s *Stats) Settled(source, sequence uint64, n int) int {
 }
 
 // Add adds the first n of Deltas, made of events events up to number next (exclusive) of the source, in one
-// program run: whatever kills the process, they are counted once or not at all. It fails with ErrStatsFull
-// when there is no room for a new series; then the deltas before it are added, added of them.
-func (s *Stats) Add(n int, source, next uint64, events int) (added int, err error) {
-	added, err = run(s.program.Programs[statsProgAddDeltas], uint64(n), uint64(s.sources.slot(source)), next, uint64(events))
-	if err == nil && added < n {
+// program run: whatever kills the process, they are counted once or not at all. now is the start of the series
+// that are new. It fails with ErrStatsFull when there is no room for one, and then nothing is added.
+func (s *Stats) Add(n int, source, next uint64, events int, now time.Time) error {
+	added, err := run(s.program.Programs[statsProgAddDeltas], uint64(n), uint64(s.sources.slot(source)), next, uint64(events), uint64(now.UnixNano()))
+	if err == nil && added == 0 {
 		err = fmt.Errorf("%w: it has %d series", ErrStatsFull, s.Capacity())
 	}
-	return added, err
+	return err
 }
 
-// Each calls visit with every series and its totals, until visit returns false. Both are reused.
-func (s *Stats) Each(visit func(*Series, *Totals) bool) error {
-	m := s.group.maps[statsMapStats]
-	keys, values := make([]statsKpSeries, eachBatch), make([]statsKpTotals, eachBatch)
-	var cursor ebpf.MapBatchCursor
-	for {
-		n, err := m.BatchLookup(&cursor, keys, values, nil)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("read stats map: %w", err)
-		}
+// Move adds each series in from to the one at the same index in to, which is made if need be, and removes it.
+// Each is moved whole or not at all, whatever kills the process.
+func (s *Stats) Move(from, to []Series, now time.Time) error {
+	const most = MaxDeltas / 2
+	deltas := s.Deltas()
+	for len(from) > 0 {
+		n := min(len(from), most)
 		for i := range n {
-			if !visit((*Series)(unsafe.Pointer(&keys[i])), (*Totals)(unsafe.Pointer(&values[i]))) {
-				return nil
-			}
+			deltas[2*i].Series, deltas[2*i+1].Series = from[i], to[i]
+		}
+		moved, err := run(s.program.Programs[statsProgMoveSeries], uint64(n), uint64(now.UnixNano()))
+		if err == nil && moved < n {
+			err = fmt.Errorf("move series: %w: it has %d series", ErrStatsFull, s.Capacity())
 		}
 		if err != nil {
-			return nil // that was the last batch
+			return err
 		}
+		from, to = from[n:], to[n:]
 	}
+	return nil
 }
 
-// eachBatch is how many series are read in one call; a hash bucket of the kernel must fit in.
-const eachBatch = 256
-
-// Delete forgets a series.
-func (s *Stats) Delete(series *Series) error {
-	err := s.group.maps[statsMapStats].Delete((*statsKpSeries)(unsafe.Pointer(series)))
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("delete from stats map: %w", err)
+// Retire removes series. Their view's books keep the sum of what they had.
+func (s *Stats) Retire(series []Series) error {
+	deltas := s.Deltas()
+	for len(series) > 0 {
+		n := min(len(series), MaxDeltas)
+		for i := range n {
+			deltas[i].Series = series[i]
+		}
+		retired, err := run(s.program.Programs[statsProgRetireSeries], uint64(n))
+		if err == nil && retired < n {
+			err = fmt.Errorf("retire series: %d of %d were retired", retired, n)
+		}
+		if err != nil {
+			return err
+		}
+		series = series[n:]
 	}
 	return nil
 }

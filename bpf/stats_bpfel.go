@@ -23,7 +23,7 @@ type statsKpDelta struct {
 	ShortestNs uint64
 	LongestNs  uint64
 	Buckets    uint64
-	Bucket     [24]struct {
+	Bucket     [56]struct {
 		_      structs.HostLayout
 		Bucket uint16
 		Count  uint16
@@ -31,35 +31,61 @@ type statsKpDelta struct {
 }
 
 type statsKpSeries struct {
-	_           structs.HostLayout
-	Metric      uint16
-	Operation   uint16
-	Category    uint8
-	Priority    uint8
-	Asked       uint16
-	Error       int32
-	Uid         uint32
-	Pid         uint32
-	ParentPid   uint32
-	CgroupId    uint64
-	Command     [16]int8
-	Executable  [24]int8
-	Parent      [16]int8
-	Ancestor    [16]int8
-	User        [16]int8
-	ContainerId [32]uint8
-	PodUid      [16]uint8
+	_            structs.HostLayout
+	View         uint16
+	Generation   uint8
+	Flags        uint8
+	Category     uint8
+	Priority     uint8
+	Operation    uint16
+	Error        int32
+	ExitCode     int32
+	ExitSignal   uint32
+	Pid          uint32
+	Tid          uint32
+	Uid          uint32
+	Gid          uint32
+	ParentPid    uint32
+	CgroupId     uint64
+	LocalPort    uint16
+	PeerPort     uint16
+	NetworkType  uint8
+	Transport    uint8
+	NameKind     uint8
+	Reserved     uint8
+	Thread       [16]int8
+	Executable   [24]int8
+	Parent       [16]int8
+	Ancestor     [16]int8
+	User         [16]int8
+	ContainerId  [32]uint8
+	PodUid       [16]uint8
+	LocalAddress [16]uint8
+	PeerAddress  [16]uint8
+	Name         [40]int8
 }
 
 type statsKpStatsBooks struct {
-	_           structs.HostLayout
-	Events      uint64
-	Redelivered uint64
-	StartUnixNs uint64
-	Series      uint64
-	Format      uint32
-	Reserved    uint32
-	Source      [64]struct {
+	_                structs.HostLayout
+	Events           uint64
+	Redelivered      uint64
+	StartUnixNs      uint64
+	Series           uint64
+	Format           uint32
+	Generation       uint32
+	Delivered        uint32
+	Reserved         uint32
+	GenerationUnixNs [2]uint64
+	View             [64]struct {
+		_             structs.HostLayout
+		Fingerprint   uint64
+		Events        uint64
+		Bytes         uint64
+		RetiredEvents uint64
+		RetiredBytes  uint64
+		Name          [88]int8
+	}
+	Source [64]struct {
 		_    structs.HostLayout
 		Id   uint64
 		Next uint64
@@ -67,27 +93,29 @@ type statsKpStatsBooks struct {
 }
 
 type statsKpTotals struct {
-	_          structs.HostLayout
-	SinceNs    uint64
-	LastNs     uint64
-	Events     uint64
-	Bytes      uint64
-	Timed      uint64
-	DurationNs uint64
-	ShortestNs uint64
-	LongestNs  uint64
-	Bucket     [448]uint64
+	_           structs.HostLayout
+	SinceUnixNs uint64
+	LastNs      uint64
+	Events      uint64
+	Bytes       uint64
+	Timed       uint64
+	DurationNs  uint64
+	ShortestNs  uint64
+	LongestNs   uint64
+	Bucket      [448]uint64
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	statsMapDeltas     = "deltas"
-	statsMapEmpty      = "empty"
-	statsMapStats      = "stats"
-	statsMapStatsBooks = "stats_books"
-	statsProgAddDeltas = "add_deltas"
+	statsMapDeltas        = "deltas"
+	statsMapEmpty         = "empty"
+	statsMapStats         = "stats"
+	statsMapStatsBooks    = "stats_books"
+	statsProgAddDeltas    = "add_deltas"
+	statsProgMoveSeries   = "move_series"
+	statsProgRetireSeries = "retire_series"
 )
 
 // loadStats returns the embedded CollectionSpec for stats.
@@ -132,7 +160,9 @@ type statsSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type statsProgramSpecs struct {
-	AddDeltas *ebpf.ProgramSpec `ebpf:"add_deltas"`
+	AddDeltas    *ebpf.ProgramSpec `ebpf:"add_deltas"`
+	MoveSeries   *ebpf.ProgramSpec `ebpf:"move_series"`
+	RetireSeries *ebpf.ProgramSpec `ebpf:"retire_series"`
 }
 
 // statsMapSpecs contains maps before they are loaded into the kernel.
@@ -196,12 +226,16 @@ type statsVariables struct {
 //
 // It can be passed to loadStatsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type statsPrograms struct {
-	AddDeltas *ebpf.Program `ebpf:"add_deltas"`
+	AddDeltas    *ebpf.Program `ebpf:"add_deltas"`
+	MoveSeries   *ebpf.Program `ebpf:"move_series"`
+	RetireSeries *ebpf.Program `ebpf:"retire_series"`
 }
 
 func (p *statsPrograms) Close() error {
 	return _StatsClose(
 		p.AddDeltas,
+		p.MoveSeries,
+		p.RetireSeries,
 	)
 }
 

@@ -23,15 +23,59 @@ const (
 	syscallUnlinkat
 	syscallRename
 	syscallRenameat
-	syscallProcess
+	syscallExec
+	syscallFork
+	syscallClone
+	syscallClone3
+	syscallKindCount
 )
 
-// network reports whether a call of this kind can be a network event.
-func (k syscallKind) network() bool { return k >= syscallRead && k <= syscallAccept }
+// Operations that settings are looked at for; enum kp_network_operation and its kin.
+const (
+	networkConnect = iota + 1
+	networkAccept
+	networkClose
+	networkRetransmit
+	networkSend
+	networkReceive
+)
 
-// filesystem reports whether a call of this kind can be a filesystem event.
-func (k syscallKind) filesystem() bool {
-	return k == syscallRead || k == syscallWrite || k == syscallCopy || k >= syscallOpen && k <= syscallRenameat
+const (
+	filesystemOpen = iota + 1
+	filesystemRead
+	filesystemWrite
+	filesystemFsync
+	filesystemUnlink
+	filesystemRename
+)
+
+const (
+	processFork = iota + 1
+	processExec
+	processExit
+)
+
+// syscallOperations has, by kind and category, the operations (bit n: operation n) that a call can be; for an
+// accept also those that need to know whose the connection is.
+var syscallOperations = [syscallKindCount][categories]uint32{
+	syscallRead:        {categoryNetwork: 1 << networkReceive, categoryFilesystem: 1 << filesystemRead},
+	syscallWrite:       {categoryNetwork: 1 << networkSend, categoryFilesystem: 1 << filesystemWrite},
+	syscallCopy:        {categoryNetwork: 1<<networkSend | 1<<networkReceive, categoryFilesystem: 1<<filesystemWrite | 1<<filesystemRead},
+	syscallSendMany:    {categoryNetwork: 1 << networkSend},
+	syscallReceiveMany: {categoryNetwork: 1 << networkReceive},
+	syscallConnect:     {categoryNetwork: 1 << networkConnect},
+	syscallAccept:      {categoryNetwork: 1<<networkAccept | 1<<networkClose | 1<<networkRetransmit},
+	syscallOpen:        {categoryFilesystem: 1 << filesystemOpen},
+	syscallOpenat:      {categoryFilesystem: 1 << filesystemOpen},
+	syscallFsync:       {categoryFilesystem: 1 << filesystemFsync},
+	syscallUnlink:      {categoryFilesystem: 1 << filesystemUnlink},
+	syscallUnlinkat:    {categoryFilesystem: 1 << filesystemUnlink},
+	syscallRename:      {categoryFilesystem: 1 << filesystemRename},
+	syscallRenameat:    {categoryFilesystem: 1 << filesystemRename},
+	syscallExec:        {categoryProcess: 1 << processExec},
+	syscallFork:        {categoryProcess: 1 << processFork},
+	syscallClone:       {categoryProcess: 1 << processFork},
+	syscallClone3:      {categoryProcess: 1 << processFork},
 }
 
 // syscallKinds returns the kinds of the system calls that this architecture has, by number. Those that are
@@ -53,7 +97,10 @@ func syscallKinds() map[int]syscallKind {
 		syscallUnlinkat:    {"unlinkat"},
 		syscallRename:      {"rename"},
 		syscallRenameat:    {"renameat", "renameat2"},
-		syscallProcess:     {"fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "exit_group"},
+		syscallExec:        {"execve", "execveat"},
+		syscallFork:        {"fork", "vfork"},
+		syscallClone:       {"clone"},
+		syscallClone3:      {"clone3"},
 	} {
 		for _, name := range names {
 			if number, ok := syscalls.Number(name); ok {

@@ -8,6 +8,33 @@ struct {
 	__uint(max_entries, 8 << 20);
 } events SEC(".maps");
 
+/*
+ * What user space notes about the ring buffer and its reader; of this, programs use reader_waits only.
+ * Changes of layout: KP_RING_FORMAT.
+ */
+#define KP_RING_FORMAT 1
+
+struct kp_ring_books {
+	__u64 id;            /* at random: the source of the events */
+	__u64 handed_on;     /* position up to which events were handed on, committed or not */
+	__u64 redelivered;   /* events handed on a second time, after a crash or a failure */
+	__u64 refused;       /* events that the next component refused for good */
+	__u64 foreign;       /* records that are no events */
+	__u64 delivered;     /* set when the ring buffer is given up */
+	__u32 format;        /* KP_RING_FORMAT */
+	__u32 element_size;
+	__u32 reader_waits;  /* the reader sleeps, and is to be woken when wakeup_bytes wait */
+	__u32 given_up;      /* it was drained, one of another size has taken its place, and only the books remain */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct kp_ring_books);
+} ring_books SEC(".maps");
+
 /* Per CPU and category: produced = submitted + lost. */
 struct kp_counts {
 	__u64 produced; /* events that passed the filters */
@@ -25,13 +52,22 @@ struct {
 /* Every add is atomic: a softirq's program can interrupt a system call's on the same CPU. */
 #define ADD(counter, n) __sync_fetch_and_add(&(counter), (n))
 
+/*
+ * One wake-up per event costs more than the event. So a reader that sleeps is woken when the mark is passed,
+ * once; below the mark its timer serves.
+ */
 static __always_inline __u64 wakeup_flags(void)
 {
-	/* One wake-up per event costs more than the event. Wake when the mark is passed; below it, the reader's timer serves. */
-	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-	__u64 mark = settings.wakeup_bytes;
+	struct kp_ring_books *books;
+	__u32 key = 0;
 
-	return waiting >= mark && waiting < mark + 2 * (sizeof(struct kp_event) + 8) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < settings.wakeup_bytes)
+		return BPF_RB_NO_WAKEUP;
+	books = bpf_map_lookup_elem(&ring_books, &key);
+	if (!books || !books->reader_waits)
+		return BPF_RB_NO_WAKEUP;
+	books->reader_waits = 0; /* two CPUs at once wake it twice, which does no harm */
+	return BPF_RB_FORCE_WAKEUP;
 }
 
 /*

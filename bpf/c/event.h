@@ -2,8 +2,8 @@
 /*
  * The wire format of a kernel event: what the probes write into the ring buffer and what the queues hold.
  *
- * A program of yours that pushes into a kernelpipe queue includes this file and nothing else of ours. It
- * needs the fixed-width types __u8 … __u64 and __s64, from vmlinux.h or <linux/types.h>.
+ * It needs the fixed-width types __u8 … __u64 and __s64, from vmlinux.h or <linux/types.h>. A program of
+ * yours that pushes into a kernelpipe queue includes push.h.
  * The Go view of the same structs is internal/event; a test holds the two together through BTF.
  */
 #ifndef KERNELPIPE_EVENT_H
@@ -147,6 +147,16 @@ enum kp_missing {
 struct kp_enriched {
 	struct kp_event event;
 	struct kp_context context;
+};
+
+/* An event that could not be delivered, in a dead-letter queue. 384 bytes. */
+struct kp_dead_letter {
+	struct kp_enriched event; /* its first event_size bytes */
+	__u64 time_ns;            /* boot-time clock, when it was given up */
+	__u32 event_size;         /* 128 or 256 */
+	__u32 attempts;
+	char stage[32];  /* the component that gave it up. NUL-terminated, may be cut */
+	char reason[80]; /* why. NUL-terminated, may be cut */
 };
 
 #endif

@@ -49,6 +49,10 @@ enum {
 #define S_IFREG 0100000
 #define S_IFSOCK 0140000
 
+#define ANON_INODE_FS_MAGIC 0x09041934 /* include/uapi/linux/magic.h */
+#define CLONE_THREAD 0x10000           /* include/uapi/linux/sched.h */
+#define SIGNAL_GROUP_EXIT 4            /* include/linux/sched/signal.h */
+
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
@@ -67,9 +71,13 @@ enum {
 #define EINTR 4
 #define EAGAIN 11
 #define EEXIST 17
+#define ECONNABORTED 103
+#define ECONNRESET 104
+#define EISCONN 106
+#define ETIMEDOUT 110
+#define ECONNREFUSED 111
 #define EALREADY 114
 #define EINPROGRESS 115
-#define EISCONN 106
 #define ECANCELED 125
 #define ERESTARTSYS 512 /* include/linux/errno.h */
 #define ERESTART_RESTARTBLOCK 516
@@ -88,8 +96,13 @@ struct path {
 	struct dentry *dentry;
 };
 
+struct super_block {
+	unsigned long s_magic;
+};
+
 struct inode {
 	unsigned short i_mode;
+	struct super_block *i_sb;
 };
 
 struct file {
@@ -119,6 +132,7 @@ struct sock_common {
 	__be16 skc_dport;
 	__u16 skc_num;
 	unsigned short skc_family;
+	volatile unsigned char skc_state;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 };
@@ -140,6 +154,7 @@ typedef struct {
 struct signal_struct {
 	atomic_t live;
 	int group_exit_code;
+	unsigned int flags;
 };
 
 struct thread_info {

@@ -17,25 +17,6 @@
 /* The helpers for reading kernel memory are for GPL-compatible programs; Apache-2.0 alone is not listed. */
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* What user space notes about the ring buffer; no program reads it. Changes of layout: KP_RING_FORMAT. */
-#define KP_RING_FORMAT 1
-
-struct kp_ring_books {
-	__u64 id;          /* at random: the source of the events */
-	__u64 redelivered; /* events handed on a second time, after a crash or a failure */
-	__u64 foreign;     /* records that are no events */
-	__u32 format;      /* KP_RING_FORMAT */
-	__u32 element_size;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__type(key, __u32);
-	__type(value, struct kp_ring_books);
-} ring_books SEC(".maps");
-
 /* Tells a process its own pid and start as the kernel's initial pid namespace has them, for settings.self_*. */
 struct kp_self {
 	__u64 start_ns;

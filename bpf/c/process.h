@@ -3,8 +3,8 @@
 #ifndef KERNELPIPE_PROCESS_H
 #define KERNELPIPE_PROCESS_H
 
-/* Applies the filter to an event of the current task and makes room for it. */
-static __always_inline struct kp_event *process_event(__u16 operation, __s64 result, __u64 duration)
+/* Applies the filter to what process did, which is the current one, and makes room for the event. */
+static __always_inline struct kp_event *process_event(const struct kp_process *process, __u16 operation, __s64 result, __u64 duration)
 {
 	const struct filter *filter = &settings.filter[KP_CATEGORY_PROCESS];
 	struct kp_event *event;
@@ -13,14 +13,14 @@ static __always_inline struct kp_event *process_event(__u16 operation, __s64 res
 		return NULL;
 	if ((filter->flags & FILTER_ERRORS_ONLY) && result == 0)
 		return NULL;
-	if (duration < filter->min_duration_ns || is_self() || !wants_current(filter) || !sampled(filter))
+	if (duration < filter->min_duration_ns || is_self() || !wants_process(filter, process) || !sampled(filter))
 		return NULL;
 	event = reserve(KP_CATEGORY_PROCESS, operation);
 	if (!event)
 		return NULL;
 	event->result = result;
 	event->duration_ns = duration;
-	identify(&event->process);
+	event->process = *process;
 	return event;
 }
 
@@ -28,11 +28,13 @@ SEC("tp_btf/sched_process_fork")
 int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
 {
 	__u32 tgid = BPF_CORE_READ(child, tgid);
+	struct kp_process process = {};
 	struct kp_event *event;
 
 	if (BPF_CORE_READ(child, pid) != tgid) /* a thread */
 		return 0;
-	event = process_event(KP_PROCESS_FORK, 0, 0);
+	identify(&process);
+	event = process_event(&process, KP_PROCESS_FORK, 0, 0);
 	if (!event)
 		return 0;
 	event->lifecycle.child_tgid = tgid;
@@ -43,8 +45,11 @@ int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct linux_binprm *binary)
 {
-	struct kp_event *event = process_event(KP_PROCESS_EXEC, 0, 0);
+	struct kp_process process = {};
+	struct kp_event *event;
 
+	identify(&process);
+	event = process_event(&process, KP_PROCESS_EXEC, 0, 0);
 	if (!event)
 		return 0;
 	COPY_NAME(event, bpf_probe_read_kernel_str, bpf_probe_read_kernel, BPF_CORE_READ(binary, filename));
@@ -83,22 +88,34 @@ static __always_inline bool first_to_end(struct task_struct *task)
 	return true;
 }
 
+/* What wait(2) says: the whole group's code when something ended the group, else the leader's own (wait_task_zombie in kernel/exit.c). */
+static __always_inline __u32 exit_code_of(struct task_struct *task)
+{
+	__u32 group = BPF_CORE_READ(task, signal, group_exit_code);
+
+	if (group || (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT))
+		return group;
+	return BPF_CORE_READ(task, group_leader, exit_code);
+}
+
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(sched_process_exit, struct task_struct *task)
 {
-	__u32 code, signal;
+	struct kp_process process = {};
 	struct kp_event *event;
+	__u32 code, signal;
 
 	if (silent() || BPF_CORE_READ(task, signal, live.counter) != 0) /* other threads live on */
 		return 0;
 	if (!first_to_end(task))
 		return 0;
-	/* The whole group's code, when exit_group(2) or a signal ended it; else the last thread's own. */
-	code = BPF_CORE_READ(task, signal, group_exit_code);
-	if (!code)
-		code = BPF_CORE_READ(task, exit_code);
+	code = exit_code_of(task);
 	signal = code & 0x7f;
-	event = process_event(KP_PROCESS_EXIT, signal ? 128 + signal : (code >> 8) & 0xff, bpf_ktime_get_boot_ns() - task_start_ns(task));
+	/* Whichever thread is the last, the process goes by its leader's name. */
+	identify(&process);
+	process.tid = process.tgid;
+	BPF_CORE_READ_INTO(&process.comm, task, group_leader, comm);
+	event = process_event(&process, KP_PROCESS_EXIT, signal ? 128 + signal : (code >> 8) & 0xff, bpf_ktime_get_boot_ns() - task_start_ns(task));
 	if (!event)
 		return 0;
 	event->lifecycle.signal = signal;

@@ -70,15 +70,27 @@ static __always_inline void drop_oldest(void *queue, struct kp_lane *lane)
 		ADD(lane->dropped_oldest, 1);
 }
 
-/* Says whether the element is settled: in the queue, or dropped and counted. */
-static __always_inline bool push_element(struct kp_books *book, __u32 number, void *element, __u32 on_full)
+/* Elements that wait in a lane. What others push is in the queue a moment before it is counted: hence the sign. */
+static __always_inline __s64 waiting(struct kp_lane *lane)
 {
+	return lane->pushed - lane->popped - lane->dropped_oldest;
+}
+
+/* Says whether the element is settled: in the queue, or dropped and counted. */
+static __always_inline bool push_element(struct kp_books *book, struct kp_outgoing *entry, __u32 on_full)
+{
+	__u32 number = entry->verdict, limit = entry->limit;
 	struct kp_lane *lane = &book->lane[number & (KP_MAX_LANES - 1)];
 	void *queue = bpf_map_lookup_elem(&lanes, &number);
+	void *element = entry->element;
 	long error;
 
 	if (!queue)
 		return false;
+	if (limit && waiting(lane) >= limit) {
+		ADD(lane->dropped_over_limit, 1);
+		return true;
+	}
 	error = bpf_map_push_elem(queue, element, BPF_ANY);
 	if (error && on_full == KP_DROP_OLDEST) {
 		drop_oldest(queue, lane);
@@ -117,7 +129,7 @@ __noinline int settle(__u32 index, __u32 on_full)
 		ADD(book->dead_lettered, 1);
 		break;
 	default:
-		if (!push_element(book, entry->verdict, entry->element, on_full))
+		if (!push_element(book, entry, on_full))
 			return 0;
 	}
 	ADD(book->received, 1);
@@ -142,19 +154,25 @@ int push(__u64 *args)
 	for (i = 0; i < KP_BATCH; i++)
 		if (first + i >= end || !settle(first + i, on_full))
 			break;
-	if (source < KP_SOURCES)
-		book->source[source & (KP_SOURCES - 1)].next = sequence + first + i;
+	if (source < KP_SOURCES) {
+		struct kp_source *from = &book->source[source & (KP_SOURCES - 1)];
+
+		sequence += first + i;
+		if (sequence > from->next) /* what is redelivered may lie before that */
+			from->next = sequence;
+	}
 	return first + i;
 }
 
 /*
  * Moves up to args[1] elements of lane args[0] into its part of in_flight, and returns their number. As
- * long as elements are in flight there it moves nothing and returns their number.
+ * long as elements are in flight there it moves nothing and returns their number. args[2] is the generation
+ * of this queue; what is in flight in another one is none of its business, and it moves nothing then.
  */
 SEC("raw_tp")
 int pop(__u64 *args)
 {
-	__u64 max = args[1];
+	__u64 max = args[1], generation = args[2];
 	__u32 number = args[0], zero = 0, i;
 	struct kp_books *book;
 	struct kp_lane *lane;
@@ -165,7 +183,7 @@ int pop(__u64 *args)
 		return 0;
 	lane = &book->lane[number];
 	if (lane->in_flight)
-		return lane->in_flight;
+		return lane->generation == generation ? lane->in_flight : 0;
 	queue = bpf_map_lookup_elem(&lanes, &number);
 	if (!queue)
 		return 0;
@@ -180,6 +198,7 @@ int pop(__u64 *args)
 			break;
 	}
 	lane->popped += i;
+	lane->generation = generation;
 	lane->in_flight = i;
 	return i;
 }

@@ -26,7 +26,7 @@ enum kp_on_full {
 
 struct kp_outgoing {
 	__u32 verdict;
-	__u32 reserved;
+	__u32 limit; /* dropped where so many elements or more wait in the lane; 0: no limit but the lane's size */
 	__u8 element[]; /* of the queue's element size */
 };
 
@@ -36,10 +36,12 @@ struct kp_lane {
 	__u64 popped;
 	__u64 dropped_newest;
 	__u64 dropped_oldest;
-	__u64 in_flight; /* user space sets it to 0 when the next component has accepted them */
+	__u64 dropped_over_limit;
+	__u64 in_flight;  /* user space sets it to 0 when the next component has accepted them */
+	__u64 generation; /* of the queue that in_flight came from */
 };
 
-/* received = filtered + dead_lettered + the lanes' (pushed + dropped_newest) */
+/* received = filtered + dead_lettered + the lanes' (pushed + dropped_newest + dropped_over_limit) */
 struct kp_books {
 	__u64 received;
 	__u64 filtered;
@@ -48,6 +50,8 @@ struct kp_books {
 	__u64 id; /* at random; lane n is source id + n to the next component */
 	__u32 format; /* KP_QUEUE_FORMAT */
 	__u32 element_size;
+	__u32 lanes; /* that are pushed to now */
+	__u32 reserved;
 	struct kp_lane lane[KP_MAX_LANES];
 	struct kp_source source[KP_SOURCES];
 };

@@ -44,12 +44,15 @@ enum syscall_kind {
 	SYSCALL_UNLINKAT, /* path in argument 1 */
 	SYSCALL_RENAME,   /* path in argument 0 */
 	SYSCALL_RENAMEAT, /* path in argument 1 */
-	SYSCALL_PROCESS,  /* its success is a process event */
+	SYSCALL_EXEC,     /* execve, execveat: a success is a process event */
+	SYSCALL_FORK,     /* fork, vfork: likewise */
+	SYSCALL_CLONE,    /* flags in argument 0; a success is a process event unless it made a thread */
+	SYSCALL_CLONE3,   /* likewise, flags where argument 0 points */
 };
 
 struct syscall_rule {
 	__u8 kind;   /* enum syscall_kind */
-	__u8 wanted; /* bit n: category n may want it. 0: not traced */
+	__u8 wanted; /* bit n: category n may want it. 0: not traced. Process is set only beside another */
 };
 
 struct kp_settings {

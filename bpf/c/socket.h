@@ -19,10 +19,22 @@ static __always_inline struct file *file_of(__u32 fd)
 	return file;
 }
 
-/* The type of a file: S_IFREG, S_IFSOCK, …; 0 without a file. */
+/*
+ * The type of a file: S_IFREG, S_IFSOCK, …; 0 without one. Event descriptors, timers, epoll and their kin
+ * share an inode that is no file, though newer kernels call it a regular one (fs/anon_inodes.c, 6.16).
+ */
 static __always_inline __u32 type_of(struct file *file)
 {
-	return file ? BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT : 0;
+	struct inode *inode;
+	__u32 type;
+
+	if (!file)
+		return 0;
+	inode = BPF_CORE_READ(file, f_inode);
+	type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
+	if (type == S_IFREG && BPF_CORE_READ(inode, i_sb, s_magic) == ANON_INODE_FS_MAGIC)
+		return 0;
+	return type;
 }
 
 static __always_inline struct sock *sock_of(struct file *file)
@@ -119,6 +131,18 @@ static __always_inline void own_sock(struct sock *sk, __u32 connecting)
 	owner.connecting = connecting;
 	if (bpf_map_update_elem(&owners, &key, &owner, BPF_ANY))
 		count_missed(MISSED_OWNER);
+}
+
+/* Notes the current task as the owner of sk, which it has accepted; unless sk is closed by now. */
+static __always_inline void own_accepted(struct sock *sk)
+{
+	__u64 key = (__u64)(unsigned long)sk;
+
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE)
+		return;
+	own_sock(sk, CONNECTING_DONE);
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE)
+		bpf_map_delete_elem(&owners, &key); /* gone already: closed and deleted in between */
 }
 
 #endif

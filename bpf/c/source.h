@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /* How far each source has been settled: what is delivered twice is recognised by its number. */
 #ifndef KERNELPIPE_SOURCE_H
 #define KERNELPIPE_SOURCE_H

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The stats map, and the program that adds a batch to it: all deltas, and the note of how far the source
- * has been counted, in one run. Whatever kills the process, a batch is in the totals once or not at all.
+ * The stats map and the programs that change it. Each does in one run what must not be done by halves:
+ *
+ *   add_deltas     adds a batch: all its deltas, and the note of how far the source has been counted
+ *   move_series    adds series to others and removes them
+ *   retire_series  removes series, and keeps the sum of what they had in the view's books
+ *
+ * Whatever kills the process, a batch is in the totals once or not at all, and the books balance. One
+ * user-space process runs the programs, one at a time; readers look on at any time.
  */
 #include "kernel.h"
 #include "stats.h"
@@ -16,6 +22,7 @@ struct {
 	__type(value, struct kp_totals);
 } stats SEC(".maps");
 
+/* The programs' arguments: deltas, or series in their series field. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, KP_DELTAS);
@@ -40,32 +47,46 @@ struct {
 	__type(value, struct kp_stats_books);
 } stats_books SEC(".maps");
 
-#define ADD(counter, n) __sync_fetch_and_add(&(counter), (n))
-
-/* The totals of a series, made when it is new; NULL when the map is full. */
-static __always_inline struct kp_totals *totals_of(const struct kp_series *series, __u64 now, struct kp_stats_books *book)
+static __always_inline struct kp_stats_books *books(void)
 {
-	struct kp_totals *totals = bpf_map_lookup_elem(&stats, series);
 	__u32 zero = 0;
 
-	if (totals)
-		return totals;
+	return bpf_map_lookup_elem(&stats_books, &zero);
+}
+
+/*
+ * The functions that the loops below call are global ones, so that the verifier reads each once and not for
+ * every step of a loop. They return 0 when they can't do their work.
+ */
+
+/* Makes the series of delta number index if it is new. */
+__noinline int make_series(__u32 index, __u64 unix_now)
+{
+	struct kp_delta *delta = bpf_map_lookup_elem(&deltas, &index);
+	struct kp_stats_books *book = books();
+	struct kp_totals *totals;
+	__u32 zero = 0;
+
+	if (!delta || !book)
+		return 0;
+	if (bpf_map_lookup_elem(&stats, &delta->series))
+		return 1;
 	totals = bpf_map_lookup_elem(&empty, &zero);
-	if (!totals || bpf_map_update_elem(&stats, series, totals, BPF_NOEXIST))
-		return NULL;
-	totals = bpf_map_lookup_elem(&stats, series);
+	if (!totals || bpf_map_update_elem(&stats, &delta->series, totals, BPF_NOEXIST))
+		return 0;
+	totals = bpf_map_lookup_elem(&stats, &delta->series);
 	if (!totals)
-		return NULL;
-	totals->since_ns = now;
+		return 0;
+	totals->since_unix_ns = unix_now;
 	totals->shortest_ns = ~0ULL;
-	ADD(book->series, 1);
-	return totals;
+	book->series++;
+	return 1;
 }
 
 static __always_inline void add_durations(struct kp_totals *totals, const struct kp_delta *delta)
 {
-	ADD(totals->timed, delta->timed);
-	ADD(totals->duration_ns, delta->duration_ns);
+	totals->timed += delta->timed;
+	totals->duration_ns += delta->duration_ns;
 	if (delta->timed && delta->shortest_ns < totals->shortest_ns)
 		totals->shortest_ns = delta->shortest_ns;
 	if (delta->timed && delta->longest_ns > totals->longest_ns)
@@ -75,59 +96,149 @@ static __always_inline void add_durations(struct kp_totals *totals, const struct
 
 		if (i >= delta->buckets || bucket >= KP_BUCKETS)
 			break;
-		ADD(totals->bucket[bucket], delta->bucket[i].count);
+		totals->bucket[bucket] += delta->bucket[i].count;
 	}
 }
 
-/*
- * Adds delta number index; 0 when the map is full. One user-space process adds, one run at a time; the adds
- * are atomic for the sake of readers. A function of its own, so that the verifier reads it once and not for
- * each step of the loop below.
- */
+/* Adds delta number index to its series, which is there. */
 __noinline int add_delta(__u32 index, __u64 now)
 {
 	struct kp_delta *delta = bpf_map_lookup_elem(&deltas, &index);
-	struct kp_stats_books *book;
+	struct kp_stats_books *book = books();
 	struct kp_totals *totals;
-	__u32 zero = 0;
+	struct kp_view *view;
 
-	book = bpf_map_lookup_elem(&stats_books, &zero);
 	if (!delta || !book)
 		return 0;
-	totals = totals_of(&delta->series, now, book);
+	totals = bpf_map_lookup_elem(&stats, &delta->series);
 	if (!totals)
 		return 0;
 	totals->last_ns = now;
-	ADD(totals->events, delta->events);
-	ADD(totals->bytes, delta->bytes);
+	totals->events += delta->events;
+	totals->bytes += delta->bytes;
 	add_durations(totals, delta);
+	view = &book->view[delta->series.view & (KP_VIEWS - 1)];
+	view->events += delta->events;
+	view->bytes += delta->bytes;
 	return 1;
 }
 
 /*
  * Adds the first args[0] deltas, made of args[3] events up to number args[2] (exclusive) of the source in
- * slot args[1] (KP_SOURCES: of none). Returns how many deltas it added: fewer when the map is full,
- * and then the source is not advanced.
+ * slot args[1] (KP_SOURCES: of none), at args[4] of the wall clock. Returns 1; 0 when a series finds
+ * no room, and then nothing has been added.
  */
 SEC("raw_tp")
 int add_deltas(__u64 *args)
 {
-	__u64 count = args[0], source = args[1], next = args[2], events = args[3];
+	__u64 count = args[0], source = args[1], next = args[2], events = args[3], unix_now = args[4];
 	__u64 now = bpf_ktime_get_boot_ns();
-	struct kp_stats_books *book;
-	__u32 zero = 0, i;
+	struct kp_stats_books *book = books();
+	__u32 i;
 
-	book = bpf_map_lookup_elem(&stats_books, &zero);
 	if (!book)
 		return 0;
 	for (i = 0; i < KP_DELTAS; i++) {
+		struct kp_delta *delta = bpf_map_lookup_elem(&deltas, &i);
+
+		if (!delta || i >= count)
+			break;
+		if (delta->events && !make_series(i, unix_now))
+			return 0;
+	}
+	for (i = 0; i < KP_DELTAS; i++) {
 		if (i >= count)
 			break;
-		if (!add_delta(i, now))
-			return i;
+		add_delta(i, now); /* can't fail: make_series has looked up the same */
 	}
-	ADD(book->events, events);
+	book->events += events;
 	if (source < KP_SOURCES)
 		book->source[source & (KP_SOURCES - 1)].next = next;
+	return 1;
+}
+
+/* Moves the series in delta number from into that in delta number to. */
+__noinline int move_one(__u32 from, __u32 to, __u64 unix_now)
+{
+	struct kp_delta *source = bpf_map_lookup_elem(&deltas, &from);
+	struct kp_delta *target = bpf_map_lookup_elem(&deltas, &to);
+	struct kp_totals *old, *totals;
+
+	if (!source || !target)
+		return 0;
+	if (!bpf_map_lookup_elem(&stats, &source->series))
+		return 1;
+	if (!make_series(to, unix_now))
+		return 0;
+	old = bpf_map_lookup_elem(&stats, &source->series);
+	totals = bpf_map_lookup_elem(&stats, &target->series);
+	if (!old || !totals || old == totals)
+		return 0;
+	if (old->since_unix_ns < totals->since_unix_ns)
+		totals->since_unix_ns = old->since_unix_ns;
+	if (old->last_ns > totals->last_ns)
+		totals->last_ns = old->last_ns;
+	totals->events += old->events;
+	totals->bytes += old->bytes;
+	totals->timed += old->timed;
+	totals->duration_ns += old->duration_ns;
+	if (old->shortest_ns < totals->shortest_ns)
+		totals->shortest_ns = old->shortest_ns;
+	if (old->longest_ns > totals->longest_ns)
+		totals->longest_ns = old->longest_ns;
+	for (int i = 0; i < KP_BUCKETS; i++)
+		totals->bucket[i] += old->bucket[i];
+	return !bpf_map_delete_elem(&stats, &source->series);
+}
+
+/* Moves the series in the deltas 0, 2, 4, …, args[0] of them, into those in the deltas 1, 3, 5, …. Returns how many. */
+SEC("raw_tp")
+int move_series(__u64 *args)
+{
+	__u64 count = args[0], unix_now = args[1];
+	__u32 i;
+
+	for (i = 0; i < KP_DELTAS / 2; i++) {
+		if (i >= count || !move_one(2 * i, 2 * i + 1, unix_now))
+			break;
+	}
+	return i;
+}
+
+/* Retires the series in delta number index. */
+__noinline int retire_one(__u32 index)
+{
+	struct kp_delta *delta = bpf_map_lookup_elem(&deltas, &index);
+	struct kp_stats_books *book = books();
+	struct kp_totals *totals;
+	struct kp_view *view;
+	__u64 events, bytes;
+
+	if (!delta || !book)
+		return 0;
+	totals = bpf_map_lookup_elem(&stats, &delta->series);
+	if (!totals)
+		return 1;
+	events = totals->events;
+	bytes = totals->bytes;
+	if (bpf_map_delete_elem(&stats, &delta->series))
+		return 0;
+	view = &book->view[delta->series.view & (KP_VIEWS - 1)];
+	view->retired_events += events;
+	view->retired_bytes += bytes;
+	return 1;
+}
+
+/* Retires the series in the first args[0] deltas. Returns how many. */
+SEC("raw_tp")
+int retire_series(__u64 *args)
+{
+	__u64 count = args[0];
+	__u32 i;
+
+	for (i = 0; i < KP_DELTAS; i++) {
+		if (i >= count || !retire_one(i))
+			break;
+	}
 	return i;
 }

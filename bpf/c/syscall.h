@@ -100,6 +100,19 @@ static __always_inline bool enters(__u32 number, struct start *start)
 	return true;
 }
 
+/* When the current thread entered system call number; NULL if that was not noted. */
+static __always_inline struct start *start_of(__u32 number, bool by_tid)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct start *start;
+
+	if (by_tid)
+		start = bpf_map_lookup_elem(&starts_by_tid, &tid);
+	else
+		start = bpf_task_storage_get(&starts, bpf_get_current_task_btf(), NULL, 0);
+	return start && start->number == number ? start : NULL;
+}
+
 static __always_inline __u64 add_messages(const char *vector, __s64 count)
 {
 	__u64 bytes = 0;
@@ -139,30 +152,70 @@ static __always_inline void on_path(struct call *call, __u32 operation, unsigned
 	call->path = (const char *)path;
 }
 
+/* Does a connect(2) that returns this tell of an attempt that has, or will have, a change of state? */
+static __always_inline bool told_by_state(__s64 result)
+{
+	switch (result) {
+	case -EINPROGRESS: /* goes on */
+	case -EALREADY:
+	case -EISCONN: /* an earlier one succeeded */
+	case -ECONNREFUSED: /* what the network answered */
+	case -ECONNRESET:
+	case -ECONNABORTED:
+	case -ETIMEDOUT:
+		return true;
+	default:
+		return result >= 0;
+	}
+}
+
 /*
- * A connect(2) returns. For TCP the state change reports the outcome; here only what never became one
- * (no route, no port), and the other kinds of socket. Says whether there is something to report.
+ * A connect(2) that began at start_ns (0: not known) returns. For TCP the state change reports the outcome;
+ * here only what never became one (no route, no port), and the other kinds of socket. Says whether there is
+ * something to report.
  */
-static __always_inline bool connect_returns(struct call *call)
+static __always_inline bool connect_returns(struct call *call, __u64 start_ns)
 {
 	struct sock *sk = call->sk;
 	__u64 key = (__u64)(unsigned long)sk;
 	struct kp_owner *owner;
+	bool reported;
 
 	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
-		return true;
+		return call->result != -EINPROGRESS;
 	owner = bpf_map_lookup_elem(&owners, &key);
-	if (owner && owner->connecting == CONNECTING_FAILED)
+	if (owner && owner->connecting == CONNECTING_FAILED) {
+		/* An older note is of another socket at this address, whose failure no connect(2) fetched. */
+		reported = owner->since_ns >= start_ns;
 		bpf_map_delete_elem(&owners, &key); /* gone already: evicted meanwhile */
-	else if (owner && owner->connecting == CONNECTING_IN_CALL)
+		return !reported && !told_by_state(call->result);
+	}
+	if (owner && owner->connecting == CONNECTING_IN_CALL)
 		owner->connecting = CONNECTING_BEHIND;
-	return !owner && call->result < 0 && call->result != -EALREADY && call->result != -EISCONN && call->result != -EINPROGRESS;
+	return !owner && !told_by_state(call->result);
 }
 
-/* Looks at the arguments. False: nothing happened that is an event, such as a read that would block. */
-static __always_inline bool classify(struct call *call, const struct syscall_rule *rule, struct pt_regs *regs)
+/* Whether a fork, clone or exec that returned is a system call's event: a success is a process event. */
+static __always_inline bool process_returns(struct call *call, const struct syscall_rule *rule, struct pt_regs *regs)
 {
-	bool network = rule->wanted & (1 << KP_CATEGORY_NETWORK);
+	__u64 flags = 0;
+
+	if (call->result < 0)
+		return true;
+	if (rule->kind == SYSCALL_EXEC)
+		return !(rule->wanted & (1 << KP_CATEGORY_PROCESS));
+	if (call->result == 0) /* in the child: the one call returns twice */
+		return false;
+	if (rule->kind == SYSCALL_CLONE)
+		flags = SYSCALL_ARG0(regs);
+	else if (rule->kind == SYSCALL_CLONE3 && bpf_probe_read_user(&flags, sizeof(flags), (const void *)SYSCALL_ARG0(regs)))
+		flags = 0; /* the memory is gone: most likely no thread of this process */
+	return (flags & CLONE_THREAD) || !(rule->wanted & (1 << KP_CATEGORY_PROCESS));
+}
+
+/* Looks at the arguments. False: its event is another one. */
+static __always_inline bool classify(struct call *call, const struct syscall_rule *rule, struct pt_regs *regs, __u64 start_ns)
+{
 	__u8 kind = rule->kind;
 	struct file *file;
 
@@ -188,13 +241,13 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 	case SYSCALL_ACCEPT:
 		/* The descriptor of the listening socket may be closed by now; the accepted one is not. */
 		file = file_of(kind == SYSCALL_ACCEPT && call->result >= 0 ? call->result : SYSCALL_ARG0(regs));
-		if (!network || type_of(file) != S_IFSOCK)
+		if (!(rule->wanted & (1 << KP_CATEGORY_NETWORK)) || type_of(file) != S_IFSOCK)
 			break;
 		call->category = KP_CATEGORY_NETWORK;
 		call->sk = sock_of(file);
 		call->operation = kind == SYSCALL_ACCEPT ? KP_NETWORK_ACCEPT : KP_NETWORK_CONNECT;
 		if (kind == SYSCALL_CONNECT)
-			return connect_returns(call);
+			return connect_returns(call, start_ns);
 		break;
 	case SYSCALL_FSYNC:
 		file = file_of(SYSCALL_ARG0(regs));
@@ -222,11 +275,29 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 	case SYSCALL_RENAMEAT:
 		on_path(call, KP_FILESYSTEM_RENAME, SYSCALL_ARG1(regs));
 		break;
-	case SYSCALL_PROCESS:
-		/* A success is a process event, from its own tracepoint. */
-		return call->result < 0 || !(settings.filter[KP_CATEGORY_PROCESS].flags & FILTER_ENABLED);
+	case SYSCALL_EXEC:
+	case SYSCALL_FORK:
+	case SYSCALL_CLONE:
+	case SYSCALL_CLONE3:
+		return process_returns(call, rule, regs);
 	}
-	return !(network && call->category == KP_CATEGORY_NETWORK && call->result == -EAGAIN);
+	return true;
+}
+
+/*
+ * Does the call belong to the category that classify found? If not it is still a system call: where that
+ * category is off or leaves out the operation, and where nothing happened in it, as with a socket that
+ * would block.
+ */
+static __always_inline bool belongs(const struct call *call, const struct syscall_rule *rule)
+{
+	const struct filter *filter = &settings.filter[call->category & 7];
+
+	if (!(rule->wanted & (1 << (call->category & 7))))
+		return false;
+	if (call->category == KP_CATEGORY_SYSCALL)
+		return true;
+	return wants_operation(filter, call->operation) && !(call->category == KP_CATEGORY_NETWORK && call->result == -EAGAIN);
 }
 
 static __always_inline void emit_call(struct call *call, const struct start *start, __u64 now)
@@ -263,12 +334,13 @@ static __always_inline void emit_call(struct call *call, const struct start *sta
 	submit(event);
 }
 
-/* All conditions that need no start time. False: no event. */
-static __always_inline bool leaves(struct pt_regs *regs, long result, struct call *call)
+/* All conditions but the duration. False: no event. */
+static __always_inline bool leaves(struct pt_regs *regs, long result, struct call *call, bool by_tid)
 {
 	__u32 number = SYSCALL_NUMBER(regs);
 	const struct syscall_rule *rule = rule_of(number, false);
 	const struct filter *filter;
+	struct start *start = NULL;
 
 	if (!rule)
 		return false;
@@ -277,7 +349,7 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 		struct sock *sk = type_of(file) == S_IFSOCK ? sock_of(file) : NULL;
 
 		if (sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP)
-			own_sock(sk, CONNECTING_DONE);
+			own_accepted(sk);
 	}
 	if (is_self())
 		return false;
@@ -287,10 +359,11 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	call->category = KP_CATEGORY_SYSCALL;
 	call->operation = number;
 	call->result = result;
-	if (!classify(call, rule, regs))
+	if (rule->kind == SYSCALL_CONNECT)
+		start = start_of(number, by_tid);
+	if (!classify(call, rule, regs, start ? start->time_ns : 0))
 		return false;
-	if (!(rule->wanted & (1 << (call->category & 7)))) {
-		/* Its category is off; it is still a system call. */
+	if (!belongs(call, rule)) {
 		if (!(rule->wanted & (1 << KP_CATEGORY_SYSCALL)))
 			return false;
 		call->category = KP_CATEGORY_SYSCALL;
@@ -302,9 +375,21 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	filter = &settings.filter[call->category & 7];
 	if ((filter->flags & FILTER_ERRORS_ONLY) && result >= 0)
 		return false;
-	if (call->category != KP_CATEGORY_SYSCALL && !wants_operation(filter, call->operation))
-		return false;
 	return wants_current(filter);
+}
+
+static __always_inline int exits(struct pt_regs *regs, long result, bool by_tid)
+{
+	struct call call = {};
+	struct start *start;
+
+	if (!leaves(regs, result, &call, by_tid))
+		return 0;
+	start = start_of(SYSCALL_NUMBER(regs), by_tid);
+	emit_call(&call, start, bpf_ktime_get_boot_ns());
+	if (start)
+		start->time_ns = 0;
+	return 0;
 }
 
 SEC("tp_btf/sys_enter")
@@ -326,18 +411,7 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long number)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
 {
-	struct call call = {};
-	struct start *start;
-
-	if (!leaves(regs, result, &call))
-		return 0;
-	start = bpf_task_storage_get(&starts, bpf_get_current_task_btf(), NULL, 0);
-	if (start && start->number != SYSCALL_NUMBER(regs))
-		start = NULL;
-	emit_call(&call, start, bpf_ktime_get_boot_ns());
-	if (start)
-		start->time_ns = 0;
-	return 0;
+	return exits(regs, result, false);
 }
 
 SEC("tp_btf/sys_enter")
@@ -354,19 +428,7 @@ int BPF_PROG(sys_enter_by_tid, struct pt_regs *regs, long number)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(sys_exit_by_tid, struct pt_regs *regs, long result)
 {
-	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct call call = {};
-	struct start *start;
-
-	if (!leaves(regs, result, &call))
-		return 0;
-	start = bpf_map_lookup_elem(&starts_by_tid, &tid);
-	if (start && start->number != SYSCALL_NUMBER(regs))
-		start = NULL;
-	emit_call(&call, start, bpf_ktime_get_boot_ns());
-	if (start)
-		start->time_ns = 0;
-	return 0;
+	return exits(regs, result, true);
 }
 
 #endif

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
@@ -12,58 +13,53 @@ import (
 
 // deadLetter keeps the events that could not be delivered, each with the reason, in a pinned queue.
 type deadLetter struct {
-	mu     sync.Mutex
-	queue  *bpf.Queue
-	onFull bpf.OnFull
-	stage  string
-	logger *zap.Logger
+	mu      sync.Mutex
+	pending uint64 // letters whose batch is still in flight, where it is counted as well
+	queue   *bpf.Queue
+	onFull  bpf.OnFull
+	stage   string
+	logger  *zap.Logger
 }
 
-func openDeadLetter(dir *bpf.Directory, settings Settings) (*deadLetter, error) {
-	queue, older, err := bpf.OpenQueue(dir, "dead_letter", bpf.QueueConfig{ElementSize: event.DeadLetterSize, Capacity: settings.DeadLetter.Capacity, Lanes: 1})
+func openDeadLetter(dir *bpf.Directory, stage string, config DeadLetterConfig, logger *zap.Logger) (*deadLetter, error) {
+	queue, older, err := bpf.OpenQueue(dir, DeadLetterQueue, bpf.QueueConfig{ElementSize: event.DeadLetterSize, Capacity: config.Capacity, Lanes: 1})
 	if err != nil {
 		return nil, fmt.Errorf("dead letter: %w", err)
 	}
-	d := &deadLetter{queue: queue, stage: settings.Name, logger: settings.Telemetry.Logger, onFull: bpf.DropOldest}
-	if settings.DeadLetter.OnFull == DropNewest {
+	d := &deadLetter{queue: queue, stage: stage, logger: logger, onFull: bpf.DropOldest}
+	if config.OnFull == DropNewest {
 		d.onFull = bpf.DropNewest
 	}
 	for _, q := range older {
-		if err := d.move(q); err != nil {
-			d.close()
-			return nil, fmt.Errorf("dead letter of another capacity: %w", err)
+		if err := removeEmpty(q); err != nil {
+			d.logger.Warn("dead letters of another capacity stay where they are until they are replayed", zap.Error(err))
 		}
+		q.Close()
 	}
 	return d, nil
 }
 
-// move takes over the letters of a queue of another capacity and removes it.
-func (d *deadLetter) move(from *bpf.Queue) error {
-	defer from.Close()
-	for {
-		popped, err := from.Pop(0, bpf.MaxBatch)
-		if err != nil {
-			return err
-		}
-		n := len(popped.Data) / event.DeadLetterSize
-		if n == 0 {
-			return from.Remove()
-		}
-		for i := range n {
-			copy(d.queue.Outgoing(i), popped.Data[i*event.DeadLetterSize:])
-			d.queue.SetVerdict(i, 0)
-		}
-		if _, err := d.queue.Push(0, n, 0, 0, d.onFull); err != nil {
-			return err
-		}
-		from.Ack(0)
+// removeEmpty removes a queue of another capacity that has no letters. One that has is left to who replays them,
+// as is one that is replayed at this moment.
+func removeEmpty(q *bpf.Queue) error {
+	switch err := q.Claim(); {
+	case errors.Is(err, bpf.ErrClaimed):
+		return nil
+	case err != nil:
+		return err
 	}
+	defer q.Disclaim()
+	if empty, err := q.Empty(); err != nil || !empty {
+		return err
+	}
+	return q.Remove()
 }
 
 // put keeps the one event of a batch. An event that an earlier, killed attempt has kept already is not kept again.
 func (d *deadLetter) put(batch event.Batch, attempts int, reason error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.pending++
 	if d.queue.Settled(batch.Source, batch.Sequence, 1) > 0 {
 		return nil
 	}
@@ -74,6 +70,14 @@ func (d *deadLetter) put(batch event.Batch, attempts int, reason error) error {
 		return fmt.Errorf("dead letter: %w", err)
 	}
 	return nil
+}
+
+// acknowledge settles a batch of a lane, of which letters events came here.
+func (d *deadLetter) acknowledge(queue interface{ Ack(lane int) }, lane, letters int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	queue.Ack(lane)
+	d.pending -= uint64(letters)
 }
 
 func (d *deadLetter) close() { d.queue.Close() }

@@ -64,8 +64,8 @@ func (s *Stage) enqueueChunk(ctx context.Context, chunk event.Batch) error {
 		s.queue.Skip(i)
 	}
 	for i := settled; i < n; i++ {
-		if s.settings.Work(chunk, i, s.queue.Outgoing(i)) {
-			s.queue.SetVerdict(i, bpf.Verdict(s.lane(chunk, i)))
+		if out := s.queue.Outgoing(i); s.settings.Work(chunk, i, out) {
+			s.queue.SetLane(i, bpf.Verdict(s.lane(chunk, i)), s.limit(out))
 		} else {
 			s.queue.SetVerdict(i, bpf.Filtered)
 		}
@@ -73,25 +73,9 @@ func (s *Stage) enqueueChunk(ctx context.Context, chunk event.Batch) error {
 	return s.push(ctx, chunk, n)
 }
 
-// lane picks the lane of an event. Where the event's number is known the choice depends on nothing else, so
-// that a batch that is handed in again falls to the same lanes.
-func (s *Stage) lane(chunk event.Batch, i int) uint32 {
-	lanes := uint32(s.settings.Queue.Lanes)
-	switch {
-	case lanes == 1:
-		return 0
-	case s.settings.Queue.Distribution == Hash:
-		return chunk.At(i).Process.TGID * 0x9e3779b1 >> 16 % lanes // the golden ratio's bits spread neighbours
-	case chunk.Source != 0:
-		return uint32((chunk.Sequence + uint64(i)) % uint64(lanes))
-	}
-	s.dealt++
-	return uint32(s.dealt % uint64(lanes))
-}
-
 // push settles the n entries that are prepared, waiting for room where the configuration says so.
 func (s *Stage) push(ctx context.Context, chunk event.Batch, n int) error {
-	onFull := map[OnFull]bpf.OnFull{Block: bpf.Block, DropNewest: bpf.DropNewest, DropOldest: bpf.DropOldest}[s.settings.Queue.OnFull]
+	onFull := map[OnFull]bpf.OnFull{Block: bpf.Block, DropNewest: bpf.DropNewest, DropOldest: bpf.DropOldest, DropLowPriority: bpf.DropNewest}[s.settings.Queue.OnFull]
 	var deadline time.Time
 	for first := 0; ; {
 		settled, err := s.queue.Push(first, n, chunk.Source, chunk.Sequence, onFull)

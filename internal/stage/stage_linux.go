@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configretry"
 	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.uber.org/zap"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
@@ -37,8 +39,11 @@ type Settings struct {
 	// ElementSize is the size of the events in the queue: event.Size or event.EnrichedSize.
 	ElementSize int
 	Queue       QueueConfig
-	DeadLetter  DeadLetterConfig
-	Retry       configretry.BackOffConfig
+	// DeadLetter is for what Next refuses; without a Next there is none.
+	DeadLetter DeadLetterConfig
+	// Health says what to report as the component's status; its zero value: nothing.
+	Health HealthConfig
+	Retry  configretry.BackOffConfig
 	// Encoding is how events go to Next.
 	Encoding event.Encoding
 	// Next is the next component; nil: none, and then the events stay in the queue for another process.
@@ -53,10 +58,11 @@ type Settings struct {
 type Stage struct {
 	settings Settings
 	logger   *zap.Logger
+	host     component.Host // which is told of the stage's status
 
 	dir        *bpf.Directory
 	queue      *bpf.Queue
-	deadLetter *deadLetter
+	deadLetter *deadLetter // nil: none
 	telemetry  *metadata.TelemetryBuilder
 
 	pushing chan struct{} // holds a token while someone pushes
@@ -64,11 +70,16 @@ type Stage struct {
 	filled  []chan struct{}
 	room    chan struct{}
 
+	mu    sync.Mutex
+	older []*bpf.Queue // of another shape, not yet drained
+
 	running  bool
-	lifetime context.Context // of deliveries
+	delivery delivery
 	abandon  context.CancelFunc
 	stop     chan struct{} // closed: end when the queue is empty
 	workers  sync.WaitGroup
+	ended    chan struct{} // closed: the watch over the stage's health ends
+	watch    sync.WaitGroup
 }
 
 // New makes a stage. It touches nothing before Start.
@@ -79,10 +90,12 @@ func New(settings Settings) *Stage {
 // Start opens the queue, adopting what an earlier process left in it, and starts the workers. It fails when
 // the kernel or the process lacks what is needed, when another process has the stage, and when what is
 // pinned is of another format.
-func (s *Stage) Start(context.Context, component.Host) error {
+func (s *Stage) Start(_ context.Context, host component.Host) error {
+	s.host = host
 	if err := s.open(); err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", s.settings.Name, err), s.close())
 	}
+	s.watchHealth()
 	return nil
 }
 
@@ -94,50 +107,52 @@ func (s *Stage) open() error {
 	if s.dir, err = bpf.OpenDirectory(s.settings.PinPath, s.settings.Name); err != nil {
 		return err
 	}
-	queue, older, err := bpf.OpenQueue(s.dir, "queue", bpf.QueueConfig{
+	if s.queue, s.older, err = bpf.OpenQueue(s.dir, Queue, bpf.QueueConfig{
 		ElementSize: s.settings.ElementSize,
 		Capacity:    s.settings.Queue.Capacity,
 		Lanes:       s.settings.Queue.Lanes,
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	s.queue = queue
-	closeOlder := func() {
-		for _, q := range older {
-			q.Close()
+	if s.settings.Next == nil { // what is in there is left to the process that drains it
+		s.closeOlder()
+	} else {
+		if err := s.queue.Claim(); err != nil {
+			return err
+		}
+		if s.deadLetter, err = openDeadLetter(s.dir, s.settings.Name, s.settings.DeadLetter, s.logger); err != nil {
+			return err
 		}
 	}
-	if s.deadLetter, err = openDeadLetter(s.dir, s.settings); err != nil {
-		closeOlder()
-		return err
-	}
 	if err := s.observe(); err != nil {
-		closeOlder()
 		return err
 	}
-	if books := queue.Books(); books.Queued+books.InFlight > 0 {
+	if books := s.queue.Books(); books.Queued+books.InFlight > 0 {
 		s.logger.Info("adopted events of an earlier process", zap.Uint64("queued", books.Queued), zap.Uint64("in_flight", books.InFlight))
 	}
-	s.startWorkers(older)
+	s.startWorkers()
 	return nil
 }
 
-func (s *Stage) startWorkers(older []*bpf.Queue) {
+func (s *Stage) startWorkers() {
 	s.running = true
 	s.stop = make(chan struct{})
-	s.lifetime, s.abandon = context.WithCancel(context.Background())
+	lifetime, abandon := context.WithCancel(context.Background())
+	s.abandon = abandon
+	s.delivery = delivery{
+		next: s.settings.Next, retry: s.settings.Retry, deadLetter: s.deadLetter, logger: s.logger, lifetime: lifetime,
+		encode: func(batch event.Batch, clock event.Clock) plog.Logs {
+			return event.Encode(s.settings.Encoding, batch, clock)
+		},
+	}
 	s.filled = nil
 	for range s.settings.Queue.Lanes {
 		s.filled = append(s.filled, make(chan struct{}, 1))
 	}
 	if s.settings.Next == nil {
-		for _, q := range older { // left to the process that drains them
-			q.Close()
-		}
 		return
 	}
-	olderDone := make(chan struct{})
+	older, olderDone := slices.Clone(s.older), make(chan struct{})
 	s.workers.Go(func() {
 		defer close(olderDone)
 		s.drainOlder(older)
@@ -147,6 +162,20 @@ func (s *Stage) startWorkers(older []*bpf.Queue) {
 			<-olderDone // order: what was queued first is delivered first
 			s.deliverLane(lane)
 		})
+	}
+}
+
+// forget closes a queue of another shape that is drained.
+func (s *Stage) forget(q *bpf.Queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.older = slices.DeleteFunc(s.older, func(other *bpf.Queue) bool { return other == q })
+	q.Close()
+}
+
+func (s *Stage) closeOlder() {
+	for _, q := range slices.Clone(s.older) {
+		s.forget(q)
 	}
 }
 
@@ -170,6 +199,8 @@ func (s *Stage) Shutdown(ctx context.Context) error {
 		<-done
 	}
 	s.abandon()
+	close(s.ended)
+	s.watch.Wait()
 	err := s.reportLeft()
 	return errors.Join(err, s.close())
 }
@@ -196,6 +227,7 @@ func (s *Stage) close() error {
 		s.deadLetter.close()
 		s.deadLetter = nil
 	}
+	s.closeOlder()
 	if s.queue != nil {
 		s.queue.Close()
 		s.queue = nil

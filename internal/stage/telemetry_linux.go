@@ -2,33 +2,83 @@ package stage
 
 import (
 	"context"
+	"errors"
+	"math"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/internal/stage/internal/metadata"
 )
 
-// Books is the account of a stage, over the life of what is pinned:
-// Received = Delivered + Filtered + DroppedNewest + DroppedOldest + DeadLettered + Queued + InFlight.
+// Books is the account of a stage, over the life of what is pinned: Received = Delivered + Filtered +
+// DroppedNewest + DroppedOldest + DroppedLowPriority + DeadLettered + Queued + InFlight.
 type Books struct {
-	Received, Delivered, Filtered, DroppedNewest, DroppedOldest, DeadLettered, Queued, InFlight, Redelivered uint64
+	Received, Delivered, Filtered, DeadLettered, Queued, InFlight, Redelivered uint64
+	DroppedNewest, DroppedOldest, DroppedLowPriority                           uint64
 }
 
 // Books returns the account. It balances exactly when nothing moves.
 func (s *Stage) Books() Books {
-	queue, letters := s.queue.Books(), s.deadLetter.queue.Books()
-	return Books{
-		Received:      queue.Received,
-		Delivered:     queue.Delivered - letters.Received,
-		Filtered:      queue.Filtered,
-		DroppedNewest: queue.DroppedNewest,
-		DroppedOldest: queue.DroppedOldest,
-		DeadLettered:  queue.DeadLettered + letters.Received,
-		Queued:        queue.Queued,
-		InFlight:      queue.InFlight,
-		Redelivered:   queue.Redelivered,
+	var letters uint64
+	if d := s.deadLetter; d != nil { // a letter is in flight until its batch is acknowledged, and only after that here
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		letters = d.queue.Books().Received
+		letters -= min(d.pending, letters)
 	}
+	queue := s.queue.Books()
+	return Books{
+		Received:           queue.Received,
+		Delivered:          queue.Delivered - letters,
+		Filtered:           queue.Filtered,
+		DroppedNewest:      queue.DroppedNewest,
+		DroppedOldest:      queue.DroppedOldest,
+		DroppedLowPriority: queue.DroppedOverLimit,
+		DeadLettered:       queue.DeadLettered + letters,
+		Queued:             queue.Queued,
+		InFlight:           queue.InFlight,
+		Redelivered:        queue.Redelivered,
+	}
+}
+
+// memory returns what the stage costs in the kernel, in bytes.
+func (s *Stage) memory() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	total := s.queue.Memory()
+	if s.deadLetter != nil {
+		total += s.deadLetter.queue.Memory()
+	}
+	for _, q := range s.older {
+		total += q.Memory()
+	}
+	return total
+}
+
+// oldestAge returns how long ago the oldest event in the stage happened; 0 where there is none.
+func (s *Stage) oldestAge() (time.Duration, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, oldest := event.Clock{}.Now(), uint64(math.MaxUint64)
+	for _, q := range append([]*bpf.Queue{s.queue}, s.older...) {
+		for lane := range q.Config().Lanes {
+			element, err := q.Oldest(lane)
+			if err != nil {
+				return 0, err
+			}
+			if element != nil {
+				oldest = min(oldest, event.Batch{Size: len(element), Data: element}.At(0).Time)
+			}
+		}
+	}
+	if oldest > now { // none, or one that just came
+		return 0, nil
+	}
+	return time.Duration(now - oldest), nil
 }
 
 // observe registers the stage's books as telemetry.
@@ -55,14 +105,36 @@ func (s *Stage) observe() (err error) {
 	register(t.RegisterKernelpipeStageQueuedCallback, func() uint64 { return s.Books().Queued })
 	register(t.RegisterKernelpipeStageInFlightCallback, func() uint64 { return s.Books().InFlight })
 	register(t.RegisterKernelpipeStageCapacityCallback, func() uint64 { return uint64(s.queue.Config().Capacity) })
-	register(t.RegisterKernelpipeStageMemoryCallback, func() uint64 { return s.queue.Memory() + s.deadLetter.queue.Memory() })
-	if err != nil {
-		return err
+	register(t.RegisterKernelpipeStageMemoryCallback, func() uint64 { return s.memory() })
+	if d := s.deadLetter; d != nil {
+		register(t.RegisterKernelpipeStageDeadLetterCapacityCallback, func() uint64 { return uint64(d.queue.Config().Capacity) })
+		register(t.RegisterKernelpipeStageDeadLetterQueuedCallback, func() uint64 { b := d.queue.Books(); return b.Queued + b.InFlight })
+		register(t.RegisterKernelpipeStageDeadLetterReplayedCallback, func() uint64 { return d.queue.Books().Delivered })
 	}
-	return t.RegisterKernelpipeStageDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
-		books := s.Books()
-		o.Observe(int64(books.DroppedNewest), metric.WithAttributes(attribute.String("reason", string(DropNewest)), stage))
-		o.Observe(int64(books.DroppedOldest), metric.WithAttributes(attribute.String("reason", string(DropOldest)), stage))
-		return nil
-	})
+	return errors.Join(err,
+		t.RegisterKernelpipeStageOldestAgeCallback(func(_ context.Context, o metric.Float64Observer) error {
+			age, err := s.oldestAge()
+			if err == nil {
+				o.Observe(age.Seconds(), one)
+			}
+			return err
+		}),
+		t.RegisterKernelpipeStageDeadLetterDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
+			if d := s.deadLetter; d != nil {
+				books := d.queue.Books()
+				observeDropped(o, stage, map[OnFull]uint64{DropNewest: books.DroppedNewest, DropOldest: books.DroppedOldest})
+			}
+			return nil
+		}),
+		t.RegisterKernelpipeStageDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
+			books := s.Books()
+			observeDropped(o, stage, map[OnFull]uint64{DropNewest: books.DroppedNewest, DropOldest: books.DroppedOldest, DropLowPriority: books.DroppedLowPriority})
+			return nil
+		}))
+}
+
+func observeDropped(o metric.Int64Observer, stage attribute.KeyValue, dropped map[OnFull]uint64) {
+	for reason, count := range dropped {
+		o.Observe(int64(count), metric.WithAttributes(attribute.String("reason", string(reason)), stage))
+	}
 }

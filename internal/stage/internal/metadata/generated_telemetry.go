@@ -25,20 +25,25 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                       metric.Meter
-	mu                          sync.Mutex
-	registrations               []metric.Registration
-	KernelpipeStageCapacity     metric.Int64ObservableGauge
-	KernelpipeStageDeadLettered metric.Int64ObservableCounter
-	KernelpipeStageDelivered    metric.Int64ObservableCounter
-	KernelpipeStageDropped      metric.Int64ObservableCounter
-	KernelpipeStageFiltered     metric.Int64ObservableCounter
-	KernelpipeStageForeign      metric.Int64Counter
-	KernelpipeStageInFlight     metric.Int64ObservableGauge
-	KernelpipeStageMemory       metric.Int64ObservableGauge
-	KernelpipeStageQueued       metric.Int64ObservableGauge
-	KernelpipeStageReceived     metric.Int64ObservableCounter
-	KernelpipeStageRedelivered  metric.Int64ObservableCounter
+	meter                             metric.Meter
+	mu                                sync.Mutex
+	registrations                     []metric.Registration
+	KernelpipeStageCapacity           metric.Int64ObservableGauge
+	KernelpipeStageDeadLetterCapacity metric.Int64ObservableGauge
+	KernelpipeStageDeadLetterDropped  metric.Int64ObservableCounter
+	KernelpipeStageDeadLetterQueued   metric.Int64ObservableGauge
+	KernelpipeStageDeadLetterReplayed metric.Int64ObservableCounter
+	KernelpipeStageDeadLettered       metric.Int64ObservableCounter
+	KernelpipeStageDelivered          metric.Int64ObservableCounter
+	KernelpipeStageDropped            metric.Int64ObservableCounter
+	KernelpipeStageFiltered           metric.Int64ObservableCounter
+	KernelpipeStageForeign            metric.Int64Counter
+	KernelpipeStageInFlight           metric.Int64ObservableGauge
+	KernelpipeStageMemory             metric.Int64ObservableGauge
+	KernelpipeStageOldestAge          metric.Float64ObservableGauge
+	KernelpipeStageQueued             metric.Int64ObservableGauge
+	KernelpipeStageReceived           metric.Int64ObservableCounter
+	KernelpipeStageRedelivered        metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -58,6 +63,66 @@ func (builder *TelemetryBuilder) RegisterKernelpipeStageCapacityCallback(cb metr
 		cb(ctx, &observerInt64{inst: builder.KernelpipeStageCapacity, obs: o})
 		return nil
 	}, builder.KernelpipeStageCapacity)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeStageDeadLetterCapacityCallback sets callback for observable KernelpipeStageDeadLetterCapacity metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeStageDeadLetterCapacityCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeStageDeadLetterCapacity, obs: o})
+		return nil
+	}, builder.KernelpipeStageDeadLetterCapacity)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeStageDeadLetterDroppedCallback sets callback for observable KernelpipeStageDeadLetterDropped metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeStageDeadLetterDroppedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeStageDeadLetterDropped, obs: o})
+		return nil
+	}, builder.KernelpipeStageDeadLetterDropped)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeStageDeadLetterQueuedCallback sets callback for observable KernelpipeStageDeadLetterQueued metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeStageDeadLetterQueuedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeStageDeadLetterQueued, obs: o})
+		return nil
+	}, builder.KernelpipeStageDeadLetterQueued)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeStageDeadLetterReplayedCallback sets callback for observable KernelpipeStageDeadLetterReplayed metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeStageDeadLetterReplayedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeStageDeadLetterReplayed, obs: o})
+		return nil
+	}, builder.KernelpipeStageDeadLetterReplayed)
 	if err != nil {
 		return err
 	}
@@ -157,6 +222,21 @@ func (builder *TelemetryBuilder) RegisterKernelpipeStageMemoryCallback(cb metric
 	return nil
 }
 
+// RegisterKernelpipeStageOldestAgeCallback sets callback for observable KernelpipeStageOldestAge metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeStageOldestAgeCallback(cb metric.Float64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerFloat64{inst: builder.KernelpipeStageOldestAge, obs: o})
+		return nil
+	}, builder.KernelpipeStageOldestAge)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 // RegisterKernelpipeStageQueuedCallback sets callback for observable KernelpipeStageQueued metric.
 func (builder *TelemetryBuilder) RegisterKernelpipeStageQueuedCallback(cb metric.Int64Callback) error {
 	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
@@ -212,6 +292,16 @@ func (oi *observerInt64) Observe(value int64, opts ...metric.ObserveOption) {
 	oi.obs.ObserveInt64(oi.inst, value, opts...)
 }
 
+type observerFloat64 struct {
+	embedded.Float64Observer
+	inst metric.Float64Observable
+	obs  metric.Observer
+}
+
+func (oi *observerFloat64) Observe(value float64, opts ...metric.ObserveOption) {
+	oi.obs.ObserveFloat64(oi.inst, value, opts...)
+}
+
 // Shutdown unregister all registered callbacks for async instruments.
 func (builder *TelemetryBuilder) Shutdown() {
 	builder.mu.Lock()
@@ -233,6 +323,30 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.KernelpipeStageCapacity, err = builder.meter.Int64ObservableGauge(
 		"otelcol_kernelpipe_stage_capacity",
 		metric.WithDescription("Events that fit in the queue. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeStageDeadLetterCapacity, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_stage_dead_letter_capacity",
+		metric.WithDescription("Events that fit in the dead-letter queue. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeStageDeadLetterDropped, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_stage_dead_letter_dropped",
+		metric.WithDescription("Dead letters that the dead-letter queue had no room for, by reason. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeStageDeadLetterQueued, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_stage_dead_letter_queued",
+		metric.WithDescription("Dead letters that wait to be replayed. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeStageDeadLetterReplayed, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_stage_dead_letter_replayed",
+		metric.WithDescription("Dead letters that were taken out of the queue and accepted by the component after the receiver. [Development]"),
 		metric.WithUnit("{event}"),
 	)
 	errs = errors.Join(errs, err)
@@ -276,6 +390,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_kernelpipe_stage_memory",
 		metric.WithDescription("Kernel memory of the stage's BPF maps. [Development]"),
 		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeStageOldestAge, err = builder.meter.Float64ObservableGauge(
+		"otelcol_kernelpipe_stage_oldest_age",
+		metric.WithDescription("Age of the event that has waited longest in the queue or in flight, since it happened. 0 when there is none. [Development]"),
+		metric.WithUnit("s"),
 	)
 	errs = errors.Join(errs, err)
 	builder.KernelpipeStageQueued, err = builder.meter.Int64ObservableGauge(

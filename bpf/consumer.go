@@ -1,0 +1,153 @@
+//go:build linux
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+)
+
+// ErrNoQueue says that there is no such queue, or not yet.
+var ErrNoQueue = errors.New("there is no such queue")
+
+// Consumer takes elements out of a pinned queue that belongs to another component, which may run or not. It
+// makes nothing. There is one at a time, and one goroutine may use it.
+type Consumer struct {
+	path  string // of the owner's directory
+	name  string
+	state *queueState
+	queue *Queue // the oldest generation there is
+}
+
+// OpenConsumer claims the queue called name of a component below pinPath. The error wraps ErrNoQueue where it is
+// not there, and ErrClaimed where another process takes its elements out.
+func OpenConsumer(pinPath, component, name string) (_ *Consumer, err error) {
+	if err := onBPFFS(pinPath); err != nil {
+		return nil, err
+	}
+	c := &Consumer{path: filepath.Join(pinPath, fileName(component)), name: name}
+	books := filepath.Join(c.path, booksName(name))
+	if _, err := os.Stat(books); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoQueue, err)
+	}
+	specs, err := stateSpecs(0)
+	if err != nil {
+		return nil, err
+	}
+	group, err := adoptGroup(books, specs)
+	if err != nil {
+		return nil, err
+	}
+	if c.state, err = newQueueState(group, 0); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
+	if err := c.state.lock(); err != nil {
+		return nil, err
+	}
+	numbers, err := c.generations()
+	if err != nil {
+		return nil, err
+	}
+	if len(numbers) == 0 {
+		return nil, fmt.Errorf("%w: nothing is pinned at %s", ErrNoQueue, filepath.Join(c.path, name+"-*"))
+	}
+	c.queue, err = c.adopt(numbers[0])
+	return c, err
+}
+
+func (c *Consumer) generations() ([]int, error) {
+	return (&Directory{path: c.path}).numbered(c.name)
+}
+
+func (c *Consumer) adopt(n int) (*Queue, error) {
+	return adoptQueue(filepath.Join(c.path, generationName(c.name, n)), c.state, n, false)
+}
+
+// ElementSize returns the size of an element in bytes.
+func (c *Consumer) ElementSize() int { return int(c.state.books().ElementSize) }
+
+// Lanes returns how many lanes there are until the next call of Follow.
+func (c *Consumer) Lanes() int { return c.queue.config.Lanes }
+
+// Capacity returns how many elements fit.
+func (c *Consumer) Capacity() int { return c.queue.config.Capacity }
+
+// Pop is Queue.Pop.
+func (c *Consumer) Pop(lane, max int) (InFlight, error) { return c.queue.Pop(lane, max) }
+
+// Pending is Queue.Pending.
+func (c *Consumer) Pending(lane int) bool { return c.queue.Pending(lane) }
+
+// Ack is Queue.Ack.
+func (c *Consumer) Ack(lane int) { c.queue.Ack(lane) }
+
+// Oldest is Queue.Oldest.
+func (c *Consumer) Oldest(lane int) ([]byte, error) { return c.queue.Oldest(lane) }
+
+// Books returns the account of the queue.
+func (c *Consumer) Books() QueueBooks { return c.state.account() }
+
+// Follow goes on to the next generation, if the owner was started with another shape and this one is empty. It
+// removes this one then and returns true. Call it when Pop finds nothing in any lane.
+func (c *Consumer) Follow() (bool, error) {
+	numbers, err := c.generations()
+	if err != nil {
+		return false, err
+	}
+	next := -1
+	for _, n := range numbers {
+		if uint64(n) > c.queue.generation {
+			next = n
+			break
+		}
+	}
+	if next < 0 {
+		return false, nil
+	}
+	// In this order: once nobody pushes to it any more, empty is for ever.
+	if offered, err := c.queue.offered(); err != nil || offered {
+		return false, err
+	}
+	if empty, err := c.queue.Empty(); err != nil || !empty {
+		return false, err
+	}
+	queue, err := c.adopt(next)
+	if err != nil {
+		return false, err
+	}
+	if err := c.queue.Remove(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		queue.Close()
+		return false, err
+	}
+	c.queue.Close()
+	c.queue = queue
+	return true, nil
+}
+
+// Memory returns what the queue costs in kernel memory, in bytes.
+func (c *Consumer) Memory() uint64 {
+	maps := []*ebpf.Map{c.state.group.maps[queueMapBooks], c.state.group.maps[queueMapLanes]}
+	for _, m := range c.queue.group.maps {
+		maps = append(maps, m)
+	}
+	return memoryOf(maps...)
+}
+
+// Close gives up the claim. What is in flight stays so, and the next consumer finds it.
+func (c *Consumer) Close() {
+	if c.queue != nil {
+		c.queue.Close()
+		c.queue = nil
+	}
+	c.state.release()
+}

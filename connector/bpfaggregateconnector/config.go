@@ -1,0 +1,106 @@
+package bpfaggregateconnector
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/confmap"
+
+	"github.com/kernelpipe/kernelpipe/connector/bpfaggregateconnector/internal/metadata"
+	"github.com/kernelpipe/kernelpipe/internal/stage"
+)
+
+// Temporality says what a point of a sum or histogram counts.
+type Temporality string
+
+// The temporalities.
+const (
+	// Cumulative: everything since the series began.
+	Cumulative Temporality = "cumulative"
+	// Delta: what came since the point before.
+	Delta Temporality = "delta"
+)
+
+// Bounds of the settings.
+const (
+	minInterval         = 10 * time.Millisecond
+	maxCardinalityLimit = 100_000
+	// maxIntervals is how many intervals a window may have: the memory of each of its series.
+	maxIntervals = 120
+)
+
+// Config is the configuration of bpf_aggregate.
+type Config struct {
+	// PinPath is where the totals are kept across restarts, on a BPF file system; empty: nowhere.
+	PinPath string `mapstructure:"pin_path"`
+	// Interval is the time between two exports.
+	Interval time.Duration `mapstructure:"interval"`
+	// Temporality of sums and histograms: cumulative or delta.
+	Temporality Temporality `mapstructure:"temporality"`
+	// CardinalityLimit is how many series a metric can have, the overflow series for all further ones among them.
+	CardinalityLimit int `mapstructure:"cardinality_limit"`
+	// ExpireAfter is how long a series without events is kept; 0: for ever.
+	ExpireAfter time.Duration `mapstructure:"expire_after"`
+	// Metrics is the metrics by name: settings for those that are there by default, and further ones.
+	Metrics map[string]MetricConfig `mapstructure:"metrics"`
+	// ResourceAttributes says which attributes describe this host.
+	ResourceAttributes metadata.ResourceAttributesConfig `mapstructure:"resource_attributes"`
+}
+
+var _ confmap.Unmarshaler = (*Config)(nil)
+
+// Unmarshal implements confmap.Unmarshaler: what is not set of a metric keeps its default.
+func (c *Config) Unmarshal(conf *confmap.Conf) error {
+	metrics := c.Metrics
+	c.Metrics = nil
+	if err := conf.Unmarshal(c); err != nil { // it refuses unknown keys, also those of metrics
+		return err
+	}
+	set := c.Metrics
+	c.Metrics = metrics
+	for name := range set {
+		metric, err := conf.Sub("metrics" + confmap.KeyDelimiter + name)
+		if err != nil {
+			return fmt.Errorf("metrics: %s: %w", name, err)
+		}
+		config, ok := metrics[name]
+		if !ok {
+			config = newMetric()
+		}
+		if err := metric.Unmarshal(&config); err != nil {
+			return fmt.Errorf("metrics: %s: %w", name, err)
+		}
+		metrics[name] = config
+	}
+	return nil
+}
+
+// Validate reports everything that is wrong.
+func (c *Config) Validate() error {
+	errs := []error{stage.ValidatePinPath(c.PinPath)}
+	if c.Interval < minInterval {
+		errs = append(errs, fmt.Errorf("interval is %s, must be at least %s", c.Interval, minInterval))
+	}
+	if c.Temporality != Cumulative && c.Temporality != Delta {
+		errs = append(errs, fmt.Errorf("temporality is %q, must be %s or %s", c.Temporality, Cumulative, Delta))
+	}
+	if c.CardinalityLimit < 2 || c.CardinalityLimit > maxCardinalityLimit {
+		errs = append(errs, fmt.Errorf("cardinality_limit is %d, must be 2 (a series and the one for all others) to %d (a series takes 4 KB of kernel memory)",
+			c.CardinalityLimit, maxCardinalityLimit))
+	}
+	if c.ExpireAfter < 0 || c.ExpireAfter > 0 && c.ExpireAfter < c.Interval {
+		errs = append(errs, fmt.Errorf("expire_after is %s, must be at least the interval of %s, or 0 for never", c.ExpireAfter, c.Interval))
+	}
+	for _, name := range c.metricNames() {
+		metric := c.Metrics[name]
+		if err := metric.validate(name, c.Interval); err != nil {
+			errs = append(errs, fmt.Errorf("metrics: %s: %w", name, err))
+		}
+	}
+	if len(errs) == 1 && errs[0] == nil { // only then it can be told
+		_, err := newViews(c)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,364 @@
+package bpfaggregateconnector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/connector"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
+
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/connector/bpfaggregateconnector/internal/metadata"
+	"github.com/kernelpipe/kernelpipe/internal/event"
+)
+
+// aggregateConnector is the component: an aggregator for the logs that come in, an exporter for the metrics that
+// go out, and the stats that both work on.
+type aggregateConnector struct {
+	set    connector.Settings
+	config *Config
+	next   consumer.Metrics
+	views  []*view
+	now    func() time.Time
+
+	mutex      sync.Mutex // of what follows and the kernel's side of it
+	dir        *bpf.Directory
+	stats      *bpf.Stats
+	aggregator *aggregator // nil: not started, or stopped
+	telemetry  *metadata.TelemetryBuilder
+	registries []*registry // by view
+
+	exporter *exporter
+	stop     chan struct{} // closed: no more exports
+	lifetime context.Context
+	abandon  context.CancelFunc
+	worker   sync.WaitGroup
+}
+
+func newConnector(set connector.Settings, config *Config, next consumer.Metrics) (*aggregateConnector, error) {
+	views, err := newViews(config)
+	if err != nil {
+		return nil, err
+	}
+	return &aggregateConnector{set: set, config: config, next: next, views: views, now: time.Now}, nil
+}
+
+// Capabilities implements consumer.Logs.
+func (*aggregateConnector) Capabilities() consumer.Capabilities {
+	return consumer.Capabilities{MutatesData: false}
+}
+
+// Start opens the stats, adopting what an earlier process has left in them, and starts the exports. It fails when
+// the kernel or the process lacks what is needed, when another process has the connector, and when what is
+// pinned is of another format.
+func (c *aggregateConnector) Start(context.Context, component.Host) error {
+	if err := c.open(); err != nil {
+		return errors.Join(fmt.Errorf("connector %s: %w", c.set.ID, err), c.close())
+	}
+	c.stop = make(chan struct{})
+	c.lifetime, c.abandon = context.WithCancel(context.Background())
+	stop := c.stop
+	c.worker.Go(func() { c.exportAtIntervals(stop) })
+	return nil
+}
+
+func (c *aggregateConnector) open() error {
+	if err := bpf.CheckRequirements(); err != nil {
+		return err
+	}
+	var err error
+	if c.dir, err = bpf.OpenDirectory(c.config.PinPath, "connector/"+c.set.ID.String()); err != nil {
+		return err
+	}
+	if c.stats, err = bpf.OpenStats(c.dir, "stats", c.capacity()); err != nil {
+		return err
+	}
+	if err := c.configure(); err != nil {
+		return err
+	}
+	if err := c.adopt(); err != nil {
+		return err
+	}
+	if err := c.observe(); err != nil {
+		return err
+	}
+	c.aggregator = newAggregator(c.stats, c.registries, c.now)
+	return c.newExporter()
+}
+
+// capacity returns how many series there can be at once: in delta temporality in two generations. While series
+// are moved there is one more of each view.
+func (c *aggregateConnector) capacity() int {
+	series := 0
+	for _, v := range c.views {
+		series += v.limit
+	}
+	if c.config.Temporality == Delta {
+		series *= 2
+	}
+	return series + 2*bpf.MaxViews
+}
+
+// configure numbers the views, and reports what an earlier configuration has left that this one has no use for.
+func (c *aggregateConnector) configure() error {
+	views := make([]bpf.View, len(c.views))
+	for i, v := range c.views {
+		views[i] = bpf.View{Fingerprint: v.fingerprint, Name: v.name}
+	}
+	numbers, dropped, err := c.stats.Configure(views)
+	if err != nil {
+		return err
+	}
+	for i, v := range c.views {
+		v.number = numbers[i]
+		c.registries = append(c.registries, newRegistry(v))
+	}
+	for _, view := range dropped {
+		c.set.Logger.Warn("the pinned totals of metrics that are not configured any more, or with other conditions, dimensions or buckets, were dropped",
+			zap.String("metrics", view.Name), zap.Int("series", view.Series), zap.Uint64("events", view.Events))
+	}
+	return nil
+}
+
+// adopt fills the registries with the series that are there, and brings those in order that an earlier process
+// left: of a generation that was not delivered where this configuration has none, and beyond the limit.
+func (c *aggregateConnector) adopt() error {
+	current := c.stats.Current().Number
+	generation, undelivered := c.stats.Frozen()
+	var frozen, leftover []bpf.Series
+	err := c.stats.Each(func(series *bpf.Series, totals *bpf.Totals) bool {
+		switch {
+		case series.Generation == current:
+		case undelivered && series.Generation == generation.Number:
+			frozen = append(frozen, *series)
+		default: // delivered, and the process was killed before it could remove it
+			leftover = append(leftover, *series)
+			return true
+		}
+		for _, r := range c.registries {
+			if r.view.number == series.View {
+				r.adopt(*series, totals.Last)
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.stats.Retire(leftover); err != nil {
+		return err
+	}
+	if undelivered && c.config.Temporality == Cumulative {
+		c.set.Logger.Info("the pinned totals of delta temporality that were not delivered go on as cumulative ones", zap.Int("series", len(frozen)))
+		if err := thaw(c.stats, frozen); err != nil {
+			return err
+		}
+	}
+	for _, r := range c.registries {
+		if err := c.limit(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// limit moves the series that are more than there may be, those that were idle for longest, to the overflow
+// series: no total is lost to a lower limit.
+func (c *aggregateConnector) limit(r *registry) error {
+	excess := r.excess()
+	if len(excess) == 0 {
+		return nil
+	}
+	c.set.Logger.Warn("there are more pinned series than cardinality_limit allows; those that were idle for longest go to the overflow series",
+		zap.String("metrics", r.view.name), zap.Int("series", len(excess)))
+	generations := []uint8{c.stats.Current().Number}
+	if generation, ok := c.stats.Frozen(); ok {
+		generations = append(generations, generation.Number)
+	}
+	for _, generation := range generations {
+		from, to := slices.Clone(excess), make([]bpf.Series, len(excess))
+		for i := range from {
+			from[i].Generation = generation
+			to[i] = r.overflow()
+			to[i].Generation = generation
+		}
+		if err := c.stats.Move(from, to, c.now()); err != nil {
+			return err
+		}
+	}
+	r.remove(excess)
+	r.adopt(r.overflow(), event.Clock{}.Now())
+	return nil
+}
+
+func (c *aggregateConnector) newExporter() error {
+	builder := metadata.NewResourceBuilder(c.config.ResourceAttributes)
+	if c.config.ResourceAttributes.HostName.Enabled {
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("resource attribute host.name: %w", err)
+		}
+		builder.SetHostName(name)
+	}
+	x := &exporter{
+		config: c.config, logger: c.set.Logger, next: c.next, host: builder.Emit(), version: c.set.BuildInfo.Version,
+		mutex: &c.mutex, aggregator: c.aggregator, stats: c.stats, reader: c.stats.Reader(), now: c.now, last: c.now(),
+	}
+	for _, r := range c.registries {
+		x.views[r.view.number] = &viewExport{registry: r, history: newHistory(r.view)}
+	}
+	c.exporter = x
+	if c.config.Temporality == Delta {
+		return nil
+	}
+	return x.each(func(v *viewExport, series *bpf.Series, totals *bpf.Totals) {
+		if v.history != nil {
+			v.history.prime(series, totals)
+		}
+	})
+}
+
+// observe registers the books as telemetry.
+func (c *aggregateConnector) observe() (err error) {
+	if c.telemetry, err = metadata.NewTelemetryBuilder(c.set.TelemetrySettings); err != nil {
+		return err
+	}
+	one := metric.WithAttributeSet(attribute.NewSet(c.attribute()))
+	register := func(with func(metric.Int64Callback) error, value func() uint64) {
+		if err == nil {
+			err = with(func(_ context.Context, o metric.Int64Observer) error {
+				o.Observe(int64(value()), one)
+				return nil
+			})
+		}
+	}
+	byView := func(with func(metric.Int64Callback) error, value func(*registry) uint64) {
+		if err == nil {
+			err = with(func(_ context.Context, o metric.Int64Observer) error {
+				for _, r := range c.registries {
+					o.Observe(int64(value(r)), metric.WithAttributes(c.attribute(), attribute.String("metric", r.view.name)))
+				}
+				return nil
+			})
+		}
+	}
+	t := c.telemetry
+	register(t.RegisterKernelpipeAggregateEventsCallback, func() uint64 { return c.stats.Books().Events })
+	register(t.RegisterKernelpipeAggregateRedeliveredCallback, func() uint64 { return c.stats.Books().Redelivered })
+	register(t.RegisterKernelpipeAggregateMemoryCallback, c.stats.Memory)
+	byView(t.RegisterKernelpipeAggregateSeriesCallback, func(r *registry) uint64 { return uint64(r.active.Load()) })
+	byView(t.RegisterKernelpipeAggregateExpiredCallback, func(r *registry) uint64 { return r.expired.Load() })
+	byView(t.RegisterKernelpipeAggregateOverflowedCallback, func(r *registry) uint64 { return r.overflowed.Load() })
+	return err
+}
+
+func (c *aggregateConnector) attribute() attribute.KeyValue {
+	return attribute.String("connector", c.set.ID.String())
+}
+
+// ConsumeLogs adds the events in logs to the totals. Log records that hold no events are counted and left out. On an
+// error some events may have been added; handed in again as redelivered frames they are recognised.
+func (c *aggregateConnector) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	return event.Decode(logs, c.add, func(_ plog.LogRecord, err error) { c.refuse(ctx, err) })
+}
+
+func (c *aggregateConnector) add(batch event.Batch) error {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if c.aggregator == nil {
+		return fmt.Errorf("connector %s is not running", c.set.ID)
+	}
+	return c.aggregator.add(batch)
+}
+
+func (c *aggregateConnector) refuse(ctx context.Context, err error) {
+	c.set.Logger.Debug("log record passed over", zap.Error(err))
+	attributes := metric.WithAttributes(c.attribute(), attribute.String("reason", string(event.ReasonOf(err))))
+	c.telemetry.KernelpipeAggregateForeign.Add(ctx, 1, attributes)
+	var refused *event.RecordError
+	if errors.As(err, &refused) && refused.Events > 0 {
+		c.telemetry.KernelpipeAggregateDropped.Add(ctx, int64(refused.Events), attributes)
+	}
+}
+
+func (c *aggregateConnector) exportAtIntervals(stop <-chan struct{}) {
+	ticker := time.NewTicker(c.config.Interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ticker.C:
+		}
+		if err := c.export(c.lifetime); err != nil {
+			c.set.Logger.Warn("metrics were not exported; the next export has all that is in them", zap.Error(err))
+		}
+	}
+}
+
+func (c *aggregateConnector) export(ctx context.Context) error {
+	err := c.exporter.export(ctx)
+	if err != nil {
+		c.telemetry.KernelpipeAggregateExportFailures.Add(ctx, 1, metric.WithAttributes(c.attribute()))
+	}
+	return err
+}
+
+// Shutdown exports a last time; upstream has stopped before. What can't be exported stays pinned for the next start
+// or, where nothing is pinned, is lost and reported.
+func (c *aggregateConnector) Shutdown(ctx context.Context) error {
+	if c.stop == nil {
+		return c.close()
+	}
+	close(c.stop)
+	c.stop = nil
+	finished := make(chan struct{})
+	go func() {
+		c.worker.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+	case <-ctx.Done():
+		c.abandon()
+		<-finished
+	}
+	c.abandon()
+	err := c.export(ctx)
+	switch {
+	case err == nil:
+	case c.dir.Pinned():
+		c.set.Logger.Warn("the last metrics were not exported; their totals stay pinned for the next start", zap.Error(err), zap.String("directory", c.dir.Path()))
+		err = nil
+	default:
+		err = fmt.Errorf("connector %s: the last metrics were not exported and are lost, as there is no pin_path: %w", c.set.ID, err)
+	}
+	return errors.Join(err, c.close())
+}
+
+func (c *aggregateConnector) close() error {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if c.telemetry != nil {
+		c.telemetry.Shutdown() // before the memory that it reads goes
+		c.telemetry = nil
+	}
+	c.aggregator, c.exporter, c.registries = nil, nil, nil
+	if c.stats != nil {
+		c.stats.Close()
+		c.stats = nil
+	}
+	err := c.dir.Close()
+	c.dir = nil
+	return err
+}

@@ -1,0 +1,250 @@
+package bpfaggregateconnector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.uber.org/zap"
+
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/event"
+)
+
+// exporter makes metrics of the totals in the kernel and hands them on. One goroutine at a time may use it.
+type exporter struct {
+	config     *Config
+	logger     *zap.Logger
+	next       consumer.Metrics
+	host       pcommon.Resource
+	version    string
+	mutex      *sync.Mutex // of the aggregator; held for what it must not change meanwhile, a chunk of series at a time
+	aggregator *aggregator
+	stats      *bpf.Stats
+	reader     *bpf.StatsReader
+	views      [bpf.MaxViews]*viewExport // by number
+	now        func() time.Time
+	last       time.Time // end of the interval before
+}
+
+// viewExport is a view on its way out.
+type viewExport struct {
+	registry *registry
+	history  *history // nil: none of its metrics looks back
+}
+
+func (x *exporter) export(ctx context.Context) error {
+	if x.config.Temporality == Delta {
+		return x.exportDelta(ctx)
+	}
+	return x.exportCumulative(ctx)
+}
+
+// exportCumulative sends all totals. When that fails there is nothing to do: the next ones contain them.
+func (x *exporter) exportCumulative(ctx context.Context) error {
+	now := x.now()
+	boot := event.Clock{}.Now()
+	p := x.newPoints(now)
+	x.begin(now)
+	err := x.each(func(v *viewExport, series *bpf.Series, totals *bpf.Totals) {
+		p.addTotals(v.registry.view, series, totals, time.Unix(0, int64(totals.Since)))
+		if v.history != nil {
+			v.history.observe(series, totals, false)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if err := x.send(ctx, p); err != nil {
+		return err
+	}
+	return x.expire(boot)
+}
+
+// exportDelta ends the current generation of series and sends it. One that could not be sent stays as it is,
+// times and all, and is sent first the next time, also by the next process: a backend that has it already
+// sees a duplicate and not more events.
+func (x *exporter) exportDelta(ctx context.Context) error {
+	if generation, ok := x.stats.Frozen(); ok {
+		if err := x.sendGeneration(ctx, generation, nil); err != nil {
+			return err
+		}
+	}
+	now := x.now()
+	boot := event.Clock{}.Now()
+	x.mutex.Lock()
+	x.stats.Freeze(now)
+	x.aggregator.generation = x.stats.Current().Number
+	x.mutex.Unlock()
+	x.begin(now)
+	generation, _ := x.stats.Frozen()
+	observe := func(v *viewExport, series *bpf.Series, totals *bpf.Totals) {
+		if v.history != nil {
+			v.history.observe(series, totals, true)
+		}
+	}
+	if err := x.sendGeneration(ctx, generation, observe); err != nil {
+		return err
+	}
+	return x.expire(boot)
+}
+
+// sendGeneration sends the frozen generation and removes it.
+func (x *exporter) sendGeneration(ctx context.Context, generation bpf.Generation, observe func(*viewExport, *bpf.Series, *bpf.Totals)) error {
+	p := x.newPoints(generation.End)
+	current := x.stats.Current().Number
+	var frozen, leftover []bpf.Series
+	err := x.each(func(v *viewExport, series *bpf.Series, totals *bpf.Totals) {
+		switch series.Generation {
+		case current:
+		case generation.Number:
+			frozen = append(frozen, *series)
+			p.addTotals(v.registry.view, series, totals, generation.Start)
+			if observe != nil {
+				observe(v, series, totals)
+			}
+		default: // delivered by a process that was killed before it could remove it
+			leftover = append(leftover, *series)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if err := x.send(ctx, p); err != nil {
+		if consumererror.IsPermanent(err) { // these points are not to be sent again, what they count is
+			return errors.Join(err, x.thaw(frozen))
+		}
+		return err
+	}
+	x.stats.Delivered()
+	return x.retire(append(frozen, leftover...))
+}
+
+// thaw adds the frozen generation to the current one.
+func (x *exporter) thaw(frozen []bpf.Series) error {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	return thaw(x.stats, frozen)
+}
+
+// thaw moves the series of the frozen generation to the current one.
+func thaw(stats *bpf.Stats, frozen []bpf.Series) error {
+	to := make([]bpf.Series, len(frozen))
+	for i := range frozen {
+		to[i] = frozen[i]
+		to[i].Generation = stats.Current().Number
+	}
+	stats.Thaw()
+	if err := stats.Move(frozen, to, stats.Current().Start); err != nil {
+		return err
+	}
+	stats.Delivered() // there is nothing left of it
+	return nil
+}
+
+func (x *exporter) newPoints(now time.Time) *points {
+	return newPoints(x.config.Temporality, x.host, x.version, now)
+}
+
+func (x *exporter) begin(now time.Time) {
+	for _, v := range x.views {
+		if v != nil && v.history != nil {
+			v.history.begin(now.Sub(x.last))
+		}
+	}
+	x.last = now
+}
+
+// each visits every series that has something.
+func (x *exporter) each(visit func(*viewExport, *bpf.Series, *bpf.Totals)) error {
+	x.reader.Rewind()
+	for {
+		x.mutex.Lock()
+		series, totals, err := x.reader.Next()
+		x.mutex.Unlock()
+		if err != nil || len(series) == 0 {
+			return err
+		}
+		for i := range series {
+			if v := x.views[series[i].View%bpf.MaxViews]; v != nil && totals[i].Events > 0 {
+				visit(v, &series[i], &totals[i])
+			}
+		}
+	}
+}
+
+func (x *exporter) send(ctx context.Context, p *points) error {
+	for _, v := range x.views {
+		if v != nil && v.history != nil {
+			p.addGauges(v.history)
+		}
+	}
+	if p.metrics.DataPointCount() == 0 {
+		return nil
+	}
+	return x.next.ConsumeMetrics(ctx, p.metrics)
+}
+
+// expire removes the series that had no event for long. All that they had has been sent: boot is before the totals
+// were read.
+func (x *exporter) expire(boot uint64) error {
+	after := uint64(x.config.ExpireAfter)
+	if after == 0 || boot <= after {
+		return nil
+	}
+	for _, v := range x.views {
+		if v == nil {
+			continue
+		}
+		keys, err := x.expireView(v, boot-after)
+		if err != nil {
+			return fmt.Errorf("expire series: %w", err)
+		}
+		v.registry.expired.Add(uint64(len(keys)))
+		if v.history != nil {
+			v.history.remove(keys)
+		}
+	}
+	return nil
+}
+
+func (x *exporter) expireView(v *viewExport, since uint64) ([]bpf.Series, error) {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	keys := v.registry.idle(since)
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	if x.config.Temporality == Cumulative { // else their generation has been removed
+		inKernel := slices.Clone(keys)
+		for i := range inKernel {
+			inKernel[i].Generation = x.stats.Current().Number
+		}
+		if err := x.stats.Retire(inKernel); err != nil {
+			return nil, err
+		}
+	}
+	v.registry.remove(keys)
+	return keys, nil
+}
+
+// retire removes series from the kernel, some at a time.
+func (x *exporter) retire(keys []bpf.Series) error {
+	for len(keys) > 0 {
+		n := min(len(keys), bpf.MaxDeltas)
+		x.mutex.Lock()
+		err := x.stats.Retire(keys[:n])
+		x.mutex.Unlock()
+		if err != nil {
+			return fmt.Errorf("remove series: %w", err)
+		}
+		keys = keys[n:]
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+//go:build linux && kernel
+
+package bpfaggregateconnector
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/connector/connectortest"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/kernelpipe/kernelpipe/connector/bpfaggregateconnector/internal/metadata"
+	"github.com/kernelpipe/kernelpipe/internal/event"
+)
+
+// pinPath returns a directory of the test's own in bpffs, which is gone after the test.
+func pinPath(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join("/sys/fs/bpf", "kernelpipe-aggregate-"+strings.ReplaceAll(t.Name(), "/", "-"))
+	require.NoError(t, os.RemoveAll(path))
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(path)) })
+	return path
+}
+
+// newConfig is the default configuration, pinned nowhere, with no host and no exports but those a test asks for.
+func newConfig(change ...func(*Config)) *Config {
+	config := createDefaultConfig().(*Config)
+	config.PinPath, config.Interval, config.ExpireAfter = "", time.Hour, 0
+	config.ResourceAttributes.HostName.Enabled = false
+	for name, metric := range config.Metrics {
+		metric.Window = time.Hour
+		config.Metrics[name] = metric
+	}
+	for _, c := range change {
+		c(config)
+	}
+	return config
+}
+
+// only leaves the named metrics of those there are by default.
+func only(names ...string) func(*Config) {
+	return func(config *Config) {
+		for name, metric := range config.Metrics {
+			metric.Enabled = false
+			for _, n := range names {
+				metric.Enabled = metric.Enabled || n == name
+			}
+			config.Metrics[name] = metric
+		}
+	}
+}
+
+// sink is a metrics pipeline: it keeps what it is given, or refuses it.
+type sink struct {
+	mutex sync.Mutex
+	err   error
+	got   []pmetric.Metrics
+}
+
+func (s *sink) Capabilities() consumer.Capabilities { return consumer.Capabilities{MutatesData: true} }
+
+func (s *sink) ConsumeMetrics(_ context.Context, metrics pmetric.Metrics) error {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	s.got = append(s.got, metrics)
+	return nil
+}
+
+func (s *sink) refuse(err error) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.err = err
+}
+
+// take returns what has come in since the last call.
+func (s *sink) take() []pmetric.Metrics {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	got := s.got
+	s.got = nil
+	return got
+}
+
+func create(t testing.TB, config *Config, next consumer.Metrics) *aggregateConnector {
+	t.Helper()
+	require.NoError(t, config.Validate())
+	set := connectortest.NewNopSettings(metadata.Type)
+	set.ID = component.NewID(metadata.Type) // the same after a restart
+	c, err := NewFactory().CreateLogsToMetrics(t.Context(), set, config, next)
+	require.NoError(t, err)
+	return c.(*aggregateConnector)
+}
+
+func start(t testing.TB, config *Config, next consumer.Metrics) *aggregateConnector {
+	t.Helper()
+	c := create(t, config, next)
+	startIt(t, c)
+	return c
+}
+
+func startIt(t testing.TB, c *aggregateConnector) {
+	t.Helper()
+	require.NoError(t, c.Start(t.Context(), componenttest.NewNopHost()), "this test needs root and a kernel with BPF")
+	t.Cleanup(func() { assert.NoError(t, c.Shutdown(context.Background())) })
+}
+
+// kill leaves the connector as a killed process would: without a last export.
+func kill(t testing.TB, c *aggregateConnector) {
+	t.Helper()
+	close(c.stop)
+	c.stop = nil
+	c.abandon()
+	c.worker.Wait()
+	require.NoError(t, c.close())
+}
+
+func frame(batch event.Batch) plog.Logs {
+	return event.Encode(event.EncodingFrames, batch, event.Clock{})
+}
+
+// feed hands events in, from no source.
+func feed(t testing.TB, c *aggregateConnector, events ...event.Event) {
+	t.Helper()
+	require.NoError(t, c.ConsumeLogs(t.Context(), frame(event.Batch{Size: event.Size, Data: event.Bytes(events)})))
+}
+
+// sums returns the sum of all points of a sum or of the counts of a histogram, over all exports.
+func sums(exports []pmetric.Metrics, name string) (sum int64) {
+	for _, export := range exports {
+		for _, resource := range export.ResourceMetrics().All() {
+			for _, m := range resource.ScopeMetrics().At(0).Metrics().All() {
+				if m.Name() != name {
+					continue
+				}
+				switch m.Type() {
+				case pmetric.MetricTypeSum:
+					for _, p := range m.Sum().DataPoints().All() {
+						sum += p.IntValue()
+					}
+				case pmetric.MetricTypeExponentialHistogram:
+					for _, p := range m.ExponentialHistogram().DataPoints().All() {
+						sum += int64(p.Count())
+					}
+				case pmetric.MetricTypeHistogram:
+					for _, p := range m.Histogram().DataPoints().All() {
+						sum += int64(p.Count())
+					}
+				}
+			}
+		}
+	}
+	return sum
+}

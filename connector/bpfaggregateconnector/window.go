@@ -1,0 +1,135 @@
+package bpfaggregateconnector
+
+import (
+	"time"
+
+	"github.com/kernelpipe/kernelpipe/bpf"
+)
+
+// history is what the series of a view gained in each of the last intervals, as far back as the longest window of
+// its metrics. It is in the process: a new one begins a new window.
+type history struct {
+	view    *view
+	buckets bool // of interest
+	turn    int  // the interval at hand, modulo the number that is kept
+	spans   []time.Duration
+	series  map[bpf.Series]*gains
+}
+
+// gains is what a series gained, by interval.
+type gains struct {
+	events  []uint64
+	zeros   []uint64
+	buckets []bucketCounts
+	// The totals at the end of the last interval.
+	lastEvents, lastTimed uint64
+	lastBuckets           *[bpf.Buckets]uint64
+}
+
+// newHistory returns nil where no metric of the view looks back.
+func newHistory(v *view) *history {
+	if v.intervals == 0 {
+		return nil
+	}
+	h := &history{view: v, spans: make([]time.Duration, v.intervals), series: map[bpf.Series]*gains{}}
+	for _, m := range v.metrics {
+		h.buckets = h.buckets || m.kind == Quantiles
+	}
+	return h
+}
+
+// of returns the gains of a series; generations are of no interest here.
+func (h *history) of(series *bpf.Series) *gains {
+	key := *series
+	key.Generation = 0
+	g := h.series[key]
+	if g == nil {
+		g = &gains{events: make([]uint64, h.view.intervals)}
+		if h.buckets {
+			g.zeros, g.buckets = make([]uint64, h.view.intervals), make([]bucketCounts, h.view.intervals)
+			g.lastBuckets = &[bpf.Buckets]uint64{}
+		}
+		h.series[key] = g
+	}
+	return g
+}
+
+// begin begins an interval that has lasted for span: all gains of it are none until observed.
+func (h *history) begin(span time.Duration) {
+	h.turn = (h.turn + 1) % h.view.intervals
+	h.spans[h.turn] = span
+	for _, g := range h.series {
+		g.events[h.turn] = 0
+		if h.buckets {
+			g.zeros[h.turn], g.buckets[h.turn] = 0, g.buckets[h.turn][:0]
+		}
+	}
+}
+
+// observe notes the totals of a series at the end of the interval. fresh says that they began with it.
+func (h *history) observe(series *bpf.Series, totals *bpf.Totals, fresh bool) {
+	g := h.of(series)
+	if fresh {
+		g.forget()
+	}
+	g.events[h.turn] = totals.Events - g.lastEvents
+	if h.buckets {
+		g.buckets[h.turn] = gained(&totals.Bucket, g.lastBuckets, g.buckets[h.turn])
+		var inBuckets uint64
+		for _, b := range g.buckets[h.turn] {
+			inBuckets += b.count
+		}
+		g.zeros[h.turn] = totals.Timed - g.lastTimed - inBuckets
+	}
+	g.remember(totals)
+}
+
+// prime notes the totals of a series that were there before the first interval.
+func (h *history) prime(series *bpf.Series, totals *bpf.Totals) { h.of(series).remember(totals) }
+
+func (g *gains) remember(totals *bpf.Totals) {
+	g.lastEvents, g.lastTimed = totals.Events, totals.Timed
+	if g.lastBuckets != nil {
+		*g.lastBuckets = totals.Bucket
+	}
+}
+
+func (g *gains) forget() { g.remember(&bpf.Totals{}) }
+
+func (h *history) remove(keys []bpf.Series) {
+	for i := range keys {
+		delete(h.series, keys[i])
+	}
+}
+
+// last calls visit with the index of each of the last n intervals.
+func (h *history) last(n int, visit func(turn int)) {
+	for i := range n {
+		visit((h.turn - i + h.view.intervals) % h.view.intervals)
+	}
+}
+
+// rate returns the events per second of the last n intervals; those before the start have no length and no events.
+func (h *history) rate(g *gains, n int) float64 {
+	var events uint64
+	var span time.Duration
+	h.last(n, func(turn int) {
+		events += g.events[turn]
+		span += h.spans[turn]
+	})
+	if span <= 0 {
+		return 0
+	}
+	return float64(events) / span.Seconds()
+}
+
+// sum adds up the buckets of the last n intervals.
+func (h *history) sum(g *gains, n int) (zeros uint64, buckets [bpf.Buckets]uint64) {
+	h.last(n, func(turn int) {
+		zeros += g.zeros[turn]
+		for _, b := range g.buckets[turn] {
+			buckets[b.bucket] += b.count
+		}
+	})
+	return zeros, buckets
+}

@@ -1,0 +1,106 @@
+package stage
+
+import (
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.uber.org/zap"
+
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/event"
+)
+
+// deliverLane is the worker of a lane: it hands batches to the next component until the stage stops and the
+// lane is empty.
+func (s *Stage) deliverLane(lane int) {
+	redelivered := s.queue.Pending(lane) // an earlier process may have delivered it, and died before it could say so
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		n, err := s.deliverOne(s.queue, lane, redelivered)
+		redelivered = false
+		if err != nil {
+			return // what is in flight stays there
+		}
+		if n > 0 {
+			ring(s.room)
+			continue
+		}
+		select {
+		case <-s.stop:
+			return
+		default:
+		}
+		timer.Reset(patience)
+		select {
+		case <-s.filled[lane]:
+		case <-timer.C:
+		case <-s.stop: // once more, for what came before it
+		}
+	}
+}
+
+// drainOlder delivers what is left in queues of another shape, then removes them.
+func (s *Stage) drainOlder(older []*bpf.Queue) {
+	for _, q := range older {
+		if !s.drainOne(q) {
+			return
+		}
+	}
+}
+
+// drainOne says whether there was the time for it.
+func (s *Stage) drainOne(q *bpf.Queue) bool {
+	for lane := range q.Config().Lanes {
+		for redelivered := q.Pending(lane); ; redelivered = false {
+			n, err := s.deliverOne(q, lane, redelivered)
+			if err != nil {
+				return false
+			}
+			if n == 0 {
+				break
+			}
+		}
+	}
+	if err := q.Remove(); err != nil {
+		s.logger.Error("a drained queue of another shape could not be removed", zap.Error(err))
+	}
+	s.forget(q)
+	return true
+}
+
+// deliverOne delivers one batch of a lane and says how many events it had; 0 when the lane is empty. It
+// fails only when the lifetime ends.
+func (s *Stage) deliverOne(queue *bpf.Queue, lane int, redelivered bool) (int, error) {
+	if err := s.delivery.lifetime.Err(); err != nil {
+		return 0, err
+	}
+	popped, err := queue.Pop(lane, bpf.MaxBatch)
+	if err != nil {
+		s.fail(fmt.Errorf("read lane %d of the queue: %w", lane, err))
+		return 0, err
+	}
+	batch := event.Batch{
+		Source: popped.Source, Sequence: popped.Sequence, Redelivered: redelivered,
+		Size: queue.Config().ElementSize, Data: popped.Data,
+	}
+	if batch.Len() == 0 {
+		return 0, nil
+	}
+	letters, err := s.delivery.deliver(batch)
+	if err != nil {
+		s.fail(err)
+		return 0, err
+	}
+	s.deadLetter.acknowledge(queue, lane, letters)
+	return batch.Len(), nil
+}
+
+// fail reports what ends a worker, unless it is the end of the stage.
+func (s *Stage) fail(err error) {
+	if s.delivery.lifetime.Err() == nil {
+		s.logger.Error("delivery has stopped", zap.Error(err))
+		componentstatus.ReportStatus(s.host, componentstatus.NewPermanentErrorEvent(fmt.Errorf("%s: %w", s.settings.Name, err)))
+	}
+}

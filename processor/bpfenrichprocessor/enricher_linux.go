@@ -1,0 +1,299 @@
+package bpfenrichprocessor
+
+import (
+	"errors"
+	"time"
+	"unsafe"
+
+	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/clock"
+	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/users"
+)
+
+// enricher is the event path: the work on one event. One goroutine at a time uses it, so its caches need no
+// locks; what the resolver's workers find comes through a channel.
+type enricher struct {
+	resolver *resolver
+	timeout  time.Duration
+
+	processes *clock.Cache[identity, entry]
+	cgroups   *clock.Cache[uint64, group]
+	names     *users.Table // of this batch
+	version   uint32       // of names
+	counts    counts
+
+	asked map[job]struct{} // and not answered yet
+
+	latestID identity // of the event before: one process's events often follow each other
+	latest   *entry
+
+	batch   uint64 // the number of the batch at hand
+	last    int    // its last event
+	ahead   bool   // all that it needs has been asked for
+	waiting bool   // the timer runs
+	stalled bool   // a batch has used up its time, and nothing has been answered since
+	timer   *time.Timer
+}
+
+func newEnricher(config *Config, resolver *resolver) *enricher {
+	e := &enricher{
+		resolver: resolver, timeout: config.LookupTimeout, timer: time.NewTimer(0),
+		processes: clock.New[identity, entry](config.Cache.Processes), cgroups: clock.New[uint64, group](config.Cache.Cgroups),
+		asked: map[job]struct{}{},
+	}
+	e.timer.Stop()
+	return e
+}
+
+// prepare is a stage.Prepare: a new batch has time to wait again, as long as lookups get done at all.
+func (e *enricher) prepare(batch event.Batch) error {
+	e.batch++
+	e.last = batch.Len() - 1
+	e.ahead, e.waiting = false, false
+	e.timer.Stop()
+	if e.takeResults() > 0 || len(e.asked) == 0 {
+		e.stalled = false
+	}
+	if directory := e.resolver.users; directory != nil && directory.Table() != e.names {
+		e.names = directory.Table()
+		e.version++
+	}
+	return nil
+}
+
+// work is a stage.Work: it writes the event with its context to out.
+func (e *enricher) work(batch event.Batch, i int, out []byte) bool {
+	enriched := (*event.Enriched)(unsafe.Pointer(unsafe.SliceData(out[:event.EnrichedSize]))) // the stage aligns it
+	entry := e.entry(batch, i)
+	if batch.Enriched() {
+		copy(out, batch.Data[i*batch.Size:])
+		fill(&enriched.Context, &entry.context)
+	} else {
+		enriched.Event = *batch.At(i)
+		enriched.Context = entry.context
+	}
+	if entry.incomplete != [kinds]reason{} {
+		e.counts.incompleteBy(entry.incomplete)
+	}
+	if i == e.last {
+		e.counts.publish(e)
+	}
+	return true
+}
+
+// entry returns the entry of the event's process, with the context that this event is to have.
+func (e *enricher) entry(batch event.Batch, i int) *entry {
+	in := batch.At(i)
+	if id := identityOf(in); id != e.latestID || e.latest == nil {
+		e.latestID, e.latest = id, e.processes.Get(id)
+	}
+	if e.latest != nil {
+		e.counts.hits[kindProcess]++
+		if e.latest.serves(in, e.version) {
+			return e.latest
+		}
+	}
+	e.latest = e.resolve(batch, i)
+	return e.latest
+}
+
+// resolve is entry for what the cache can't answer at once.
+func (e *enricher) resolve(batch event.Batch, i int) *entry {
+	in := batch.At(i)
+	process, group := e.process(in), e.group(in)
+	if group != nil && group.state != unasked {
+		e.counts.hits[kindCgroup]++
+	}
+	if isExec(in) && (process.lookedUp == 0 || process.state == gone || process.outdated(in)) {
+		process.executes(in)
+	}
+	if process.outdated(in) {
+		if !isExec(in) {
+			process.setExecutable("")
+		}
+		process.state = unasked
+	}
+	if e.ask(in, process, group) {
+		e.askAhead(batch, i+1)
+	}
+	process, group = e.wait(in, process, group)
+	process.compose(in, group, e.names, e.version)
+	e.countUser(process)
+	return process
+}
+
+// process returns the entry of the event's process, a new one if need be.
+func (e *enricher) process(in *event.Event) *entry {
+	id := identityOf(in)
+	if known := e.processes.Get(id); known != nil {
+		return known
+	}
+	process := e.addProcess(id)
+	if in.Process.TGID == 0 || in.Process.Start == 0 || in.Flags&event.FlagSimulated != 0 {
+		process.state, process.fixed = nobody, true
+	}
+	return process
+}
+
+func (e *enricher) addProcess(id identity) *entry {
+	e.counts.misses[kindProcess]++
+	process, evicted := e.processes.Add(id)
+	if evicted {
+		e.counts.evictions[kindProcess]++
+	}
+	return process
+}
+
+// group returns what is remembered of the event's cgroup, something new if need be; nil where there is none.
+func (e *enricher) group(in *event.Event) *group {
+	id := in.Process.CgroupID
+	if id == 0 || e.resolver.cgroups == nil {
+		return nil
+	}
+	if known := e.cgroups.Get(id); known != nil {
+		return known
+	}
+	return e.addGroup(id)
+}
+
+func (e *enricher) addGroup(id uint64) *group {
+	e.counts.misses[kindCgroup]++
+	group, evicted := e.cgroups.Add(id)
+	if evicted {
+		e.counts.evictions[kindCgroup]++
+	}
+	return group
+}
+
+// ask has looked up what is not known, once a batch, and reports whether there was something to ask.
+func (e *enricher) ask(in *event.Event, process *entry, group *group) (asking bool) {
+	if process.state == unasked && process.batch != e.batch {
+		process.batch = e.batch
+		asking = e.askFor(job{process: identityOf(in)})
+	}
+	if group != nil && group.state == unasked && group.batch != e.batch {
+		group.batch = e.batch
+		asking = e.askFor(job{cgroup: in.Process.CgroupID}) || asking
+	}
+	return asking
+}
+
+func (e *enricher) askFor(job job) bool {
+	if _, ok := e.asked[job]; ok || len(e.asked) == maxOutstanding {
+		return ok
+	}
+	e.asked[job] = struct{}{}
+	e.resolver.jobs <- job // has room
+	return true
+}
+
+// askAhead asks for what the events from number first on will need, once a batch, so that the workers have
+// something to do while the event path waits.
+func (e *enricher) askAhead(batch event.Batch, first int) {
+	if e.ahead {
+		return
+	}
+	e.ahead = true
+	for i := first; i <= e.last && len(e.asked) < maxOutstanding; i++ {
+		if in := batch.At(i); !e.processes.Contains(identityOf(in)) {
+			e.ask(in, e.process(in), e.group(in))
+		}
+	}
+}
+
+// wait waits until what has been asked about the event is answered, or the batch's time is up. It returns process
+// and group as they are then: in a small cache they may be others.
+func (e *enricher) wait(in *event.Event, process *entry, group *group) (*entry, *group) {
+	aboutProcess, aboutCgroup := job{process: identityOf(in)}, job{cgroup: in.Process.CgroupID}
+	for !e.stalled && (e.isAsked(aboutProcess) || e.isAsked(aboutCgroup)) {
+		if !e.waiting {
+			e.waiting = true
+			e.timer.Reset(e.timeout)
+		}
+		select {
+		case result := <-e.resolver.results:
+			switch result.job {
+			case aboutProcess:
+				process = e.takeProcess(&result)
+			case aboutCgroup:
+				group = e.takeCgroup(&result)
+			default:
+				e.take(&result)
+			}
+		case <-e.timer.C:
+			e.stalled = true
+		}
+	}
+	return process, group
+}
+
+func (e *enricher) isAsked(job job) bool {
+	_, ok := e.asked[job]
+	return ok
+}
+
+// takeResults takes the answers that are there, and returns their number.
+func (e *enricher) takeResults() int {
+	for n := 0; ; n++ {
+		select {
+		case result := <-e.resolver.results:
+			e.take(&result)
+		default:
+			return n
+		}
+	}
+}
+
+func (e *enricher) take(result *result) {
+	if result.process == (identity{}) {
+		e.takeCgroup(result)
+	} else {
+		e.takeProcess(result)
+	}
+}
+
+func (e *enricher) takeProcess(result *result) *entry {
+	delete(e.asked, result.job)
+	process := e.processes.Get(result.process)
+	if process == nil {
+		process = e.addProcess(result.process)
+	}
+	switch {
+	case result.err == nil:
+		process.learn(&result.facts, result.at)
+	case errors.Is(result.err, errNotFound):
+		process.missed(result.at)
+	default: // asked again with the next batch
+		process.state = unasked
+	}
+	process.settled = false // it has to be composed
+	return process
+}
+
+func (e *enricher) takeCgroup(result *result) *group {
+	delete(e.asked, result.job)
+	group := e.cgroups.Get(result.cgroup)
+	if group == nil {
+		group = e.addGroup(result.cgroup)
+	}
+	switch {
+	case result.err == nil:
+		group.container, group.state = result.container, found
+	case errors.Is(result.err, errNotFound):
+		group.state = gone
+	case errors.Is(result.err, errDenied):
+		group.state = refused
+	default:
+		group.state = unasked
+	}
+	return group
+}
+
+func (e *enricher) countUser(process *entry) {
+	switch {
+	case process.context.Known&event.KnownUser != 0:
+		e.counts.hits[kindUser]++
+	case process.incomplete[kindUser] != complete:
+		e.counts.misses[kindUser]++
+	}
+}

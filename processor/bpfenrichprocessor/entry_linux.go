@@ -1,0 +1,256 @@
+package bpfenrichprocessor
+
+import (
+	"strings"
+	"unsafe"
+
+	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/container"
+	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/users"
+)
+
+// kind is what is looked up.
+type kind uint8
+
+const (
+	kindProcess kind = iota
+	kindCgroup
+	kindUser
+	kinds
+)
+
+// reason says why something is missing.
+type reason uint8
+
+const (
+	complete reason = iota
+	notFound
+	timedOut
+	denied
+	unknown // the event names no process
+	reasons
+)
+
+// missing returns the word that an event has for the reason. It knows fewer.
+func (r reason) missing() event.Missing {
+	switch r {
+	case complete:
+		return event.MissingNothing
+	case unknown:
+		return event.MissingUnknown
+	default:
+		return event.MissingNotFound
+	}
+}
+
+// state is how far a lookup has come.
+type state uint8
+
+const (
+	unasked state = iota // or not answered
+	found
+	gone    // there is nothing to be found
+	refused // this process may not know
+	nobody  // of a process: the events name none that can be looked up
+)
+
+func (s state) settled() bool { return s >= found }
+
+// entry is what is remembered of a process: the context that its events get.
+type entry struct {
+	context    event.Context
+	incomplete [kinds]reason
+	state      state
+	settled    bool // all of it, so that the context is final as long as what it was made for does not change
+	fixed      bool // a change of comm says nothing about the executable
+	denied     bool // the executable may not be seen
+	comm       [event.CommLen]byte
+	uid        uint32
+	users      uint32             // the version of the users
+	batch      uint64             // that it was last asked about for
+	cgroup     uint64             // id
+	lookedUp   uint64             // boot-time ns; 0: never
+	container  container.Identity // from the process
+}
+
+// entryOverhead is what the cache takes for an entry beside it: key, map and ring.
+const entryOverhead = 80
+
+const (
+	processMemory = int64(unsafe.Sizeof(entry{})) + entryOverhead
+	cgroupMemory  = int64(unsafe.Sizeof(group{})) + entryOverhead
+)
+
+// serves reports whether the context is right for the event as it is.
+func (n *entry) serves(e *event.Event, users uint32) bool {
+	return n.settled && n.uid == e.Process.UID && n.cgroup == e.Process.CgroupID && n.users == users &&
+		(n.fixed || e.Process.TID != e.Process.TGID || n.comm == e.Process.Comm) && !isExec(e)
+}
+
+func isExec(e *event.Event) bool {
+	return e.Category == event.CategoryProcess && e.Operation == event.ProcessExec
+}
+
+// outdated reports whether the process has become another program after it was looked up: an exec says so, or
+// the name of the main thread, which an exec changes. What is older than the lookup tells nothing new.
+func (n *entry) outdated(e *event.Event) bool {
+	if n.state == nobody || !n.state.settled() || e.Time <= n.lookedUp {
+		return false
+	}
+	return isExec(e) || !n.fixed && e.Process.TID == e.Process.TGID && n.comm != e.Process.Comm
+}
+
+// executes notes what an exec event says. /proc knows better (it has the interpreter of a script, and the target
+// of a symbolic link), but it may be too late for it.
+func (n *entry) executes(e *event.Event) {
+	n.setExecutable("")
+	if name := e.Name(); name != "" && e.Flags&(event.FlagNameCut|event.FlagNameUnreadable|event.FlagSimulated) == 0 {
+		n.setExecutable(name[strings.LastIndexByte(name, '/')+1:])
+	}
+}
+
+func (n *entry) setExecutable(name string) {
+	n.set(event.KnownExecutable, n.context.Executable[:], name)
+}
+
+// set makes text one of the context's strings; an empty one is not known.
+func (n *entry) set(part event.Known, room []byte, text string) {
+	n.context.Known &^= part
+	n.context.Cut &^= part
+	if event.SetText(room, text) {
+		n.context.Cut |= part
+	}
+	if text != "" {
+		n.context.Known |= part
+	}
+}
+
+// learn takes over the facts of a lookup.
+func (n *entry) learn(facts *facts, at uint64) {
+	n.state, n.lookedUp = found, at
+	n.fixed, n.denied = facts.kernel, facts.denied
+	n.container = facts.container
+	event.SetText(n.comm[:], facts.comm)
+	n.setExecutable(facts.executable)
+	n.set(event.KnownParent, n.context.Parent[:], facts.parent)
+	n.context.ParentTGID = facts.parentTGID
+}
+
+// missed takes note that a lookup found nothing. What was known before stays: it was true.
+func (n *entry) missed(at uint64) {
+	n.state, n.lookedUp, n.fixed = gone, at, true
+}
+
+// compose makes the context that the event gets.
+func (n *entry) compose(e *event.Event, group *group, names *users.Table, version uint32) {
+	n.uid, n.cgroup, n.users = e.Process.UID, e.Process.CgroupID, version
+	n.incomplete = [kinds]reason{kindProcess: n.lacks()}
+	n.composeUser(e, names)
+	n.composeContainer(group)
+	n.settled = n.state.settled() && (group == nil || group.state.settled())
+	n.context.Reason = event.MissingNothing
+	for _, why := range n.incomplete {
+		if n.context.Reason == event.MissingNothing {
+			n.context.Reason = why.missing()
+		}
+	}
+}
+
+// ofProcess is what a lookup of a process brings.
+const ofProcess = event.KnownExecutable | event.KnownParent
+
+// lacks says why something about the process itself is missing.
+func (n *entry) lacks() reason {
+	switch {
+	case n.state == nobody:
+		return unknown
+	case !n.state.settled():
+		return timedOut
+	case n.denied:
+		return denied
+	case n.state == gone && n.context.Known&ofProcess != ofProcess:
+		return notFound
+	case n.context.Known&event.KnownExecutable == 0 && !n.fixed: // it has ended and was not waited for
+		return notFound
+	default:
+		return complete
+	}
+}
+
+// composeUser: names is nil where users are not looked up.
+func (n *entry) composeUser(e *event.Event, names *users.Table) {
+	name := ""
+	if names != nil && e.Process.TGID != 0 {
+		var ok bool
+		if name, ok = names.Name(e.Process.UID); !ok {
+			n.incomplete[kindUser] = notFound
+		}
+	}
+	n.set(event.KnownUser, n.context.User[:], name)
+}
+
+// composeContainer prefers the cgroup v2 that the event names, as of the event; with cgroup v1 that is the root, and
+// the process knows more. group is nil where cgroups are not looked up.
+func (n *entry) composeContainer(group *group) {
+	in := n.container
+	if group != nil {
+		if group.container != (container.Identity{}) {
+			in = group.container
+		} else if n.state != found { // nobody else knows
+			n.incomplete[kindCgroup] = group.lacks()
+		}
+	}
+	n.context.ContainerID, n.context.PodUID = in.ID, in.PodUID
+	n.context.Known &^= event.KnownContainer | event.KnownPod
+	if in.HasID() {
+		n.context.Known |= event.KnownContainer
+	}
+	if in.HasPod() {
+		n.context.Known |= event.KnownPod
+	}
+}
+
+// group is what is remembered of a cgroup.
+type group struct {
+	container container.Identity
+	batch     uint64 // that it was last asked about for
+	state     state
+}
+
+func (g *group) lacks() reason {
+	switch g.state {
+	case found:
+		return complete
+	case gone:
+		return notFound
+	case refused:
+		return denied
+	default:
+		return timedOut
+	}
+}
+
+// fill completes a context that has been composed elsewhere, by what from knows and it does not.
+func fill(context, from *event.Context) {
+	add := from.Known &^ context.Known
+	if add&event.KnownExecutable != 0 {
+		context.Executable = from.Executable
+	}
+	if add&event.KnownParent != 0 {
+		context.Parent, context.ParentTGID = from.Parent, from.ParentTGID
+	}
+	if add&event.KnownUser != 0 {
+		context.User = from.User
+	}
+	if add&event.KnownContainer != 0 {
+		context.ContainerID = from.ContainerID
+	}
+	if add&event.KnownPod != 0 {
+		context.PodUID = from.PodUID
+	}
+	if context.Known == 0 || context.Reason != event.MissingNothing {
+		context.Reason = from.Reason // what still is missing
+	}
+	context.Known |= add
+	context.Cut = context.Cut&^add | from.Cut&add
+}

@@ -1,0 +1,114 @@
+package bpfenrichprocessor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/processor"
+	"go.uber.org/zap"
+
+	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/stage"
+	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/metadata"
+	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/users"
+)
+
+// enrichProcessor is a stage whose work is an enricher's.
+type enrichProcessor struct {
+	*stage.Stage
+	config *Config
+	set    processor.Settings
+
+	enricher  *enricher
+	mount     *mountSource
+	telemetry *metadata.TelemetryBuilder
+}
+
+func newProcessor(set processor.Settings, config *Config, next consumer.Logs) *enrichProcessor {
+	p := &enrichProcessor{config: config, set: set}
+	p.Stage = stage.New(stage.Settings{
+		Name:        "processor/" + set.ID.String(),
+		Telemetry:   set.TelemetrySettings,
+		PinPath:     config.PinPath,
+		ElementSize: event.EnrichedSize,
+		Queue:       config.Queue,
+		DeadLetter:  config.DeadLetter,
+		Retry:       config.Retry,
+		Encoding:    config.Encoding,
+		Next:        next,
+		Prepare:     func(batch event.Batch) error { return p.enricher.prepare(batch) },
+		Work:        func(batch event.Batch, i int, out []byte) bool { return p.enricher.work(batch, i, out) },
+	})
+	return p
+}
+
+// Capabilities implements consumer.Logs.
+func (*enrichProcessor) Capabilities() consumer.Capabilities {
+	return consumer.Capabilities{MutatesData: false}
+}
+
+// Start implements component.Component.
+func (p *enrichProcessor) Start(ctx context.Context, host component.Host) error {
+	if err := p.Stage.Start(ctx, host); err != nil {
+		return err
+	}
+	if err := p.startEnricher(); err != nil {
+		return errors.Join(fmt.Errorf("processor/%s: %w", p.set.ID, err), p.Shutdown(ctx))
+	}
+	return nil
+}
+
+func (p *enrichProcessor) startEnricher() error {
+	warnOfMissingCapabilities(p.set.Logger)
+	var directory *users.Directory
+	if p.config.PasswdFile != "" {
+		directory = users.NewDirectory(p.config.PasswdFile)
+	}
+	p.mount = openMountSource(p.set.Logger)
+	var cgroups cgroupSource
+	if p.mount != nil {
+		cgroups = p.mount
+	}
+	resolver := newResolver(p.set.Logger, func() []processSource { return []processSource{newProcSource()} }, cgroups, directory)
+	enricher := newEnricher(p.config, resolver)
+	var err error
+	if p.telemetry, err = enricher.counts.observe(p.set.TelemetrySettings); err != nil {
+		return err
+	}
+	resolver.start()
+	p.enricher = enricher
+	return nil
+}
+
+// Shutdown implements component.Component. Upstream has stopped, so nothing is being enriched.
+func (p *enrichProcessor) Shutdown(ctx context.Context) error {
+	err := p.Stage.Shutdown(ctx)
+	if p.telemetry != nil {
+		p.telemetry.Shutdown()
+		p.telemetry = nil
+	}
+	if p.enricher != nil {
+		if hangs := p.enricher.resolver.stop(ctx); hangs != nil {
+			return errors.Join(err, hangs) // and it needs what would be closed below
+		}
+		p.enricher = nil
+	}
+	p.mount.close()
+	p.mount = nil
+	return err
+}
+
+// warnOfMissingCapabilities: without them much can still be found, so it is no reason not to start.
+func warnOfMissingCapabilities(logger *zap.Logger) {
+	set, err := effectiveCapabilities()
+	if err != nil {
+		logger.Warn("capabilities of this process are not known", zap.Error(err))
+		return
+	}
+	for _, missing := range missingCapabilities(set) {
+		logger.Warn("some events can't be enriched", zap.String("missing_capability", missing.name), zap.String("needed", missing.use))
+	}
+}

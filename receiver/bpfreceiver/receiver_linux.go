@@ -1,0 +1,155 @@
+package bpfreceiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/receiverhelper"
+	"go.uber.org/zap"
+
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/receiver/bpfreceiver/internal/metadata"
+)
+
+// bpfReceiver owns the probes and two goroutines: one drains the ring buffer, one drives the simulator.
+type bpfReceiver struct {
+	config   *Config
+	settings receiver.Settings
+	next     consumer.Logs
+
+	// From here on: set while it runs.
+	dir       *bpf.Directory
+	probes    *bpf.Probes
+	telemetry *metadata.TelemetryBuilder
+	simulator simulator
+	drain     drain
+}
+
+// Start opens and attaches everything, adopts what an earlier process left, and begins to deliver.
+func (r *bpfReceiver) Start(_ context.Context, host component.Host) (err error) {
+	if err := bpf.CheckRequirements(); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.abandon())
+		}
+	}()
+	if r.dir, err = bpf.OpenDirectory(r.config.PinPath, "receiver/"+r.settings.ID.String()); err != nil {
+		return err
+	}
+	if r.probes, err = bpf.OpenProbes(r.dir, r.config.probes()); err != nil {
+		return err
+	}
+	report, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{
+		ReceiverID: r.settings.ID, LongLivedCtx: true, ReceiverCreateSettings: r.settings,
+	})
+	if err != nil {
+		return err
+	}
+	if r.telemetry, err = metadata.NewTelemetryBuilder(r.settings.TelemetrySettings); err != nil {
+		return err
+	}
+	if err := r.probes.Attach(); err != nil {
+		return err
+	}
+	if err := observe(r.telemetry, r.probes, r.settings); err != nil {
+		return errors.Join(err, r.probes.Detach())
+	}
+	if _, waiting, _ := r.probes.RingUse(); r.probes.Adopted() {
+		r.settings.Logger.Info("Adopted the probes of an earlier process", zap.String("directory", r.dir.Path()), zap.Uint64("waiting_events", waiting))
+	}
+	status := func(event *componentstatus.Event) { componentstatus.ReportStatus(host, event) }
+	r.drain = drain{
+		config: r.config, probes: r.probes, next: r.next, report: report, logger: r.settings.Logger, status: status,
+	}
+	r.drain.start()
+	if r.config.Probes.Simulate.HasValue() {
+		r.simulator = simulator{config: *r.config.Probes.Simulate.Get(), probes: r.probes, logger: r.settings.Logger, status: status}
+		r.simulator.start()
+	}
+	return nil
+}
+
+// abandon undoes a Start that failed. What an earlier process left stays.
+func (r *bpfReceiver) abandon() error {
+	var err error
+	if r.probes != nil && !r.probes.Adopted() {
+		err = r.probes.Remove()
+	}
+	return errors.Join(err, r.release())
+}
+
+// Shutdown stops the simulator and the probes, delivers what is in the ring buffer and lets go of everything.
+// With keep_on_shutdown the probes go on, and what is in the ring buffer is left to the next process.
+func (r *bpfReceiver) Shutdown(ctx context.Context) error {
+	if r.probes == nil {
+		return nil
+	}
+	if r.config.ShutdownTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.config.ShutdownTimeout)
+		defer cancel()
+	}
+	r.simulator.stop()
+	var err error
+	if !r.config.KeepOnShutdown {
+		err = r.probes.Detach()
+	}
+	r.drain.stop(ctx)
+	err = errors.Join(err, r.settle())
+	return errors.Join(err, r.release())
+}
+
+// settle closes the account: what is drained is removed, what is not is kept or reported as lost.
+func (r *bpfReceiver) settle() error {
+	counts, err := r.probes.Counts()
+	if err != nil {
+		return err
+	}
+	var produced, lost uint64
+	for _, count := range counts {
+		produced += count.Produced
+		lost += count.Lost
+	}
+	_, waiting, _ := r.probes.RingUse()
+	books := r.probes.RingBooks()
+	r.settings.Logger.Info("Stopped",
+		zap.Uint64("produced", produced), zap.Uint64("delivered", books.Delivered), zap.Uint64("refused", books.Refused),
+		zap.Uint64("lost", lost), zap.Uint64("waiting", waiting))
+	switch {
+	case r.config.KeepOnShutdown:
+		return nil
+	case waiting == 0:
+		return r.probes.Remove()
+	case r.dir.Pinned():
+		r.settings.Logger.Warn("Not all events were delivered in time. They stay in the kernel for the next start",
+			zap.Uint64("events", waiting), zap.String("directory", r.dir.Path()))
+		return nil
+	default:
+		return fmt.Errorf("%d events are lost, for they were not delivered in time: set pin_path, so that they stay in the kernel for the next start", waiting)
+	}
+}
+
+// release closes everything. What is pinned lives on.
+func (r *bpfReceiver) release() error {
+	if r.telemetry != nil {
+		r.telemetry.Shutdown() // no callback runs after this, or the books would be read after they are closed
+		r.telemetry = nil
+	}
+	if r.probes != nil {
+		r.probes.Close()
+		r.probes = nil
+	}
+	var err error
+	if r.dir != nil {
+		err = errors.Join(r.dir.RemoveIfEmpty(), r.dir.Close())
+		r.dir = nil
+	}
+	return err
+}

@@ -1,0 +1,269 @@
+//go:build linux && kernel
+
+package bpfreceiver
+
+// One process after another: what the first one leaves in the kernel, the second one adopts.
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kernelpipe/kernelpipe/internal/event"
+)
+
+func assertNothingPinned(t *testing.T, path string) {
+	t.Helper()
+	entries, err := os.ReadDir(path)
+	if !os.IsNotExist(err) {
+		require.NoError(t, err)
+	}
+	assert.Empty(t, entries)
+}
+
+// pinned is countCalls, pinned at path.
+func pinned(t *testing.T, path, more string) *Config {
+	t.Helper()
+	return configure(t, countCalls+"pin_path: "+path+"\n"+more)
+}
+
+func TestGracefulStopLeavesNothing(t *testing.T) {
+	path := pinPath(t)
+	for range 2 {
+		r := start(t, pinned(t, path, ""), &sink{})
+		work(t, "calls", argument{N: 10})
+		assert.Equal(t, account{produced: 10, delivered: 10}, r.stop(t))
+		assertNothingPinned(t, path)
+		require.NoError(t, r.Shutdown(context.Background()))
+	}
+}
+
+// The probes of a process that was killed go on, and its events are delivered: those before the kill, those
+// after it, and those of the new process. What had been handed on is marked.
+func TestAdoptAfterCrash(t *testing.T) {
+	const n = 100
+	config := pinned(t, pinPath(t), "")
+	p := begin(t, "calls_on_tell", argument{N: n})
+
+	handed := 0
+	first := start(t, config, &sink{answer: func(batch event.Batch) error { handed = batch.Len(); return errBusy }})
+	p.tell()
+	p.expect("done")
+	eventually(t, func() bool { return first.logs.FilterMessageSnippet("does not take events").Len() > 0 })
+	crash(t, first.bpfReceiver)
+
+	p.tell()
+	p.expect("done")
+
+	second := start(t, config, &sink{})
+	assert.Equal(t, 1, second.logs.FilterMessageSnippet("Adopted").Len())
+	p.tell()
+	p.expect("done")
+	p.tell()
+	p.end()
+	eventually(t, func() bool { return second.sink.len() == 3*n })
+	redelivered := second.metric(t, "redelivered", "")[""]
+	assert.Equal(t, account{produced: 3 * n, delivered: 3 * n}, second.stop(t))
+
+	assert.GreaterOrEqual(t, redelivered, int64(handed)) // and its second attempts
+	sequence := uint64(0)
+	for _, batch := range second.sink.batches {
+		assert.Equal(t, sequence, batch.Sequence)
+		assert.Equal(t, sequence < uint64(handed), batch.Redelivered)
+		sequence += uint64(batch.Len())
+	}
+}
+
+// A stop that keeps the probes: no gap, and nothing is delivered twice.
+func TestKeepOnShutdown(t *testing.T) {
+	const n = 100
+	path := pinPath(t)
+	p := begin(t, "calls_on_tell", argument{N: n})
+
+	first := start(t, pinned(t, path, "keep_on_shutdown: true"), &sink{})
+	p.tell()
+	p.expect("done")
+	first.stop(t)
+
+	p.tell()
+	p.expect("done")
+
+	second := start(t, pinned(t, path, ""), &sink{})
+	p.tell()
+	p.expect("done")
+	p.tell()
+	p.end()
+	assert.Equal(t, account{produced: 3 * n, delivered: 3 * n}, second.stop(t))
+	assert.Equal(t, 3*n, first.sink.len()+second.sink.len())
+	for _, batch := range second.sink.batches {
+		assert.False(t, batch.Redelivered)
+	}
+	assertNothingPinned(t, path)
+}
+
+// A stop that keeps the probes does not wait for a next component that takes nothing.
+func TestKeepOnShutdownWhileFailing(t *testing.T) {
+	const n = 50
+	path := pinPath(t)
+	first := start(t, pinned(t, path, "keep_on_shutdown: true\nshutdown_timeout: 0s"), &sink{answer: func(event.Batch) error { return errBusy }})
+	work(t, "calls", argument{N: n})
+	eventually(t, func() bool { return first.logs.FilterMessageSnippet("does not take events").Len() > 0 })
+	assert.Equal(t, account{produced: n, waiting: n}, first.stop(t))
+	second := start(t, pinned(t, path, ""), &sink{})
+	assert.Equal(t, account{produced: n, delivered: n}, second.stop(t))
+}
+
+// What can't be delivered in time stays for the next start.
+func TestShutdownTimeout(t *testing.T) {
+	const n = 100
+	path := pinPath(t)
+	first := start(t, pinned(t, path, "shutdown_timeout: 50ms"), &sink{answer: func(event.Batch) error { return errBusy }})
+	work(t, "calls", argument{N: n})
+	assert.Equal(t, account{produced: n, waiting: n}, first.stop(t))
+	assert.Equal(t, 1, first.logs.FilterMessageSnippet("stay in the kernel").Len())
+	work(t, "calls", argument{N: n}) // nobody is listening
+
+	second := start(t, pinned(t, path, ""), &sink{})
+	work(t, "calls", argument{N: n})
+	assert.Equal(t, account{produced: 2 * n, delivered: 2 * n}, second.stop(t))
+	assert.Equal(t, 2*n, second.sink.len())
+	assertNothingPinned(t, path)
+}
+
+// Other settings for what was left attached.
+func TestAdoptWithOtherSettings(t *testing.T) {
+	path := pinPath(t)
+	first := start(t, pinned(t, path, "keep_on_shutdown: true"), &sink{})
+	work(t, "calls", argument{N: 10})
+	first.stop(t)
+	config := configure(t, `{pin_path: `+path+`, ring_buffer: {size: 64KiB}, probes: {filesystem: {command: [$COMMAND]}, network: {command: [$COMMAND]}}}`)
+	second := start(t, config, &sink{})
+	work(t, "calls", argument{N: 10})
+	work(t, "tcp", argument{N: 10})
+	total := second.stop(t)
+	assert.Equal(t, 90, total.produced)
+	assert.Equal(t, 90, first.sink.len()+second.sink.len())
+	assertNothingPinned(t, path)
+}
+
+// A ring buffer of another size takes over; the older ones are drained first.
+func TestResizeRingBuffer(t *testing.T) {
+	const n = 100
+	path := pinPath(t)
+	stuck := func(event.Batch) error { return errBusy }
+	sizes := []Size{64 * KiB, 128 * KiB, 64 * KiB}
+	for i, size := range sizes {
+		config := pinned(t, path, "")
+		config.RingBuffer.Size = size
+		r := start(t, config, &sink{answer: stuck})
+		work(t, "calls", argument{N: n})
+		if i == 1 {
+			r.drain.giveUp() // as if it were stuck
+		}
+		crash(t, r.bpfReceiver)
+	}
+	config := pinned(t, path, "")
+	config.RingBuffer.Size = 256 * KiB
+	last := start(t, config, &sink{})
+	work(t, "calls", argument{N: n})
+	eventually(t, func() bool { return last.sink.len() == 4*n })
+	assert.Equal(t, map[string]int64{"": 256 << 10}, last.metric(t, "ring_buffer_size", ""))
+	assert.Equal(t, account{produced: 4 * n, delivered: 4 * n}, last.stop(t))
+	times := last.sink.all()
+	for i := 1; i < len(times); i++ {
+		assert.LessOrEqual(t, times[i-1].Time, times[i].Time)
+	}
+	assertNothingPinned(t, path)
+}
+
+// The account of a ring buffer that was given up outlives the process.
+func TestBooksOfGivenUpRingBuffer(t *testing.T) {
+	const n = 100
+	path := pinPath(t)
+	for i, size := range []Size{64 * KiB, 128 * KiB, 64 * KiB} {
+		config := pinned(t, path, "")
+		config.RingBuffer.Size = size
+		r := start(t, config, &sink{})
+		work(t, "calls", argument{N: n})
+		eventually(t, func() bool { return r.metric(t, "delivered", "")[""] == int64(n*(i+1)) })
+		if i == 2 {
+			assert.Equal(t, account{produced: 3 * n, delivered: 3 * n}, r.stop(t))
+			assertNothingPinned(t, path)
+			return
+		}
+		crash(t, r.bpfReceiver)
+	}
+}
+
+func TestSecondInstance(t *testing.T) {
+	path := pinPath(t)
+	first := start(t, pinned(t, path, ""), &sink{})
+	second := create(t, pinned(t, path, ""), &sink{})
+	err := second.Start(context.Background(), second.host)
+	assert.ErrorContains(t, err, "is in use by another running process")
+	require.NoError(t, second.Shutdown(context.Background()))
+	work(t, "calls", argument{N: 10})
+	assert.Equal(t, account{produced: 10, delivered: 10}, first.stop(t))
+}
+
+func TestPinPathElsewhere(t *testing.T) {
+	r := create(t, pinned(t, t.TempDir(), ""), &sink{})
+	assert.ErrorContains(t, r.Start(context.Background(), r.host), "is not on a BPF file system")
+	require.NoError(t, r.Shutdown(context.Background()))
+}
+
+// Killed again and again while it simulates as fast as it goes: every event arrives, at most one batch a kill
+// arrives twice, and that is marked.
+func TestKill(t *testing.T) {
+	const kills, n = 20, 2_000_000
+	path := pinPath(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	next, doubles := uint64(0), 0
+	check := func(sequence uint64, length int, redelivered bool) {
+		require.LessOrEqual(t, sequence, next, "a gap")
+		again := int(next - sequence)
+		require.LessOrEqual(t, again, length, "a part of the batch is new or was delivered: never more")
+		if again > 0 {
+			require.True(t, redelivered)
+		} // marked without need is what was killed just before it was delivered
+		doubles += again
+		next = sequence + uint64(length)
+	}
+	for range kills {
+		p := begin(t, "simulation", argument{PinPath: path, Events: n})
+		p.tell()
+		wait := time.Duration(random.Int64N(int64(30 * time.Millisecond)))
+		line := p.line()
+		time.Sleep(wait)
+		require.NoError(t, p.cmd.Process.Kill())
+		rest, err := io.ReadAll(p.output)
+		require.NoError(t, err)
+		_ = p.cmd.Wait()
+		for _, line := range strings.Split(strings.TrimSpace(line+string(rest)), "\n") {
+			var sequence uint64
+			var length int
+			var redelivered bool
+			_, err := fmt.Sscanf(line, "batch %d %d %t", &sequence, &length, &redelivered)
+			require.NoError(t, err, line)
+			check(sequence, length, redelivered)
+		}
+	}
+	last := start(t, configure(t, fmt.Sprintf("{pin_path: %s, probes: {simulate: {events: %d}}}", path, n)), &sink{answer: func(batch event.Batch) error {
+		check(batch.Sequence, batch.Len(), batch.Redelivered)
+		return nil
+	}})
+	eventually(t, func() bool { return last.metric(t, "delivered", "")[""] == n })
+	assert.GreaterOrEqual(t, last.metric(t, "redelivered", "")[""], int64(doubles))
+	assert.Equal(t, account{produced: n, delivered: n}, last.stop(t))
+	assert.LessOrEqual(t, doubles, kills*1024)
+	t.Logf("%d events, %d kills, %d delivered twice", n, kills, doubles)
+	assertNothingPinned(t, path)
+}
