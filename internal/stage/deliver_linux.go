@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -22,6 +23,7 @@ type delivery struct {
 	deadLetter *deadLetter
 	logger     *zap.Logger
 	lifetime   context.Context // it ends: give up
+	leave      <-chan struct{} // it is closed: do not begin another try
 }
 
 // deliver hands a batch to the next component until that has accepted it. A failure that may pass is
@@ -33,8 +35,8 @@ func (d *delivery) deliver(batch event.Batch) (letters int, err error) {
 	switch {
 	case err == nil:
 		return 0, nil
-	case d.lifetime.Err() != nil:
-		return 0, d.lifetime.Err()
+	case d.leaving():
+		return 0, errLeaving
 	case batch.Len() > 1:
 		half := batch.Len() / 2
 		first, second := batch, batch
@@ -76,19 +78,34 @@ func (d *delivery) try(batch *event.Batch) (attempts int, err error) {
 			return attempts, err
 		}
 		d.logger.Debug("the next component refused a batch; it is tried again", zap.Error(err), zap.Duration("delay", delay))
-		if err := pause(d.lifetime, delay); err != nil {
+		if err := d.pause(delay); err != nil {
 			return attempts, err
 		}
 	}
 }
 
-func pause(ctx context.Context, delay time.Duration) error {
+// leaving reports whether the time for tries is over.
+func (d *delivery) leaving() bool {
+	select {
+	case <-d.leave:
+		return true
+	case <-d.lifetime.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+var errLeaving = errors.New("the component stops")
+
+func (d *delivery) pause(delay time.Duration) error {
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-d.leave:
+	case <-d.lifetime.Done():
 	}
+	return errLeaving
 }

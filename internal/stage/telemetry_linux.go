@@ -63,22 +63,35 @@ func (s *Stage) memory() uint64 {
 func (s *Stage) oldestAge() (time.Duration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, oldest := event.Clock{}.Now(), uint64(math.MaxUint64)
-	for _, q := range append([]*bpf.Queue{s.queue}, s.older...) {
-		for lane := range q.Config().Lanes {
-			element, err := q.Oldest(lane)
-			if err != nil {
-				return 0, err
-			}
-			if element != nil {
-				oldest = min(oldest, event.Batch{Size: len(element), Data: element}.At(0).Time)
-			}
+	oldest, err := oldestOf(s.queue, s.settings.Queue.Lanes, math.MaxUint64)
+	for _, q := range s.older {
+		if err == nil {
+			oldest, err = oldestOf(q, q.Config().Lanes, oldest)
 		}
 	}
-	if oldest > now { // none, or one that just came
-		return 0, nil
+	return age(oldest), err
+}
+
+// oldestOf returns the time of the oldest event in a queue, if it is older than oldest.
+func oldestOf(queue interface {
+	Oldest(lane int) ([]byte, error)
+}, lanes int, oldest uint64) (uint64, error) {
+	for lane := range lanes {
+		element, err := queue.Oldest(lane)
+		if err != nil {
+			return 0, err
+		}
+		if element != nil { // all formats begin with an event
+			oldest = min(oldest, event.Batch{Size: len(element), Data: element}.At(0).Time)
+		}
 	}
-	return time.Duration(now - oldest), nil
+	return oldest, nil
+}
+
+// age is 0 for what has just come, and where there is nothing.
+func age(oldest uint64) time.Duration {
+	now := event.Clock{}.Now()
+	return time.Duration(now - min(oldest, now))
 }
 
 // observe registers the stage's books as telemetry.

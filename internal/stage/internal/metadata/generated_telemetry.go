@@ -28,6 +28,15 @@ type TelemetryBuilder struct {
 	meter                             metric.Meter
 	mu                                sync.Mutex
 	registrations                     []metric.Registration
+	KernelpipeDrainCapacity           metric.Int64ObservableGauge
+	KernelpipeDrainDeadLettered       metric.Int64ObservableCounter
+	KernelpipeDrainDelivered          metric.Int64ObservableCounter
+	KernelpipeDrainDropped            metric.Int64ObservableCounter
+	KernelpipeDrainInFlight           metric.Int64ObservableGauge
+	KernelpipeDrainInvalid            metric.Int64Counter
+	KernelpipeDrainMemory             metric.Int64ObservableGauge
+	KernelpipeDrainOldestAge          metric.Float64ObservableGauge
+	KernelpipeDrainQueued             metric.Int64ObservableGauge
 	KernelpipeStageCapacity           metric.Int64ObservableGauge
 	KernelpipeStageDeadLetterCapacity metric.Int64ObservableGauge
 	KernelpipeStageDeadLetterDropped  metric.Int64ObservableCounter
@@ -55,6 +64,126 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterKernelpipeDrainCapacityCallback sets callback for observable KernelpipeDrainCapacity metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeDrainCapacityCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeDrainCapacity, obs: o})
+		return nil
+	}, builder.KernelpipeDrainCapacity)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeDrainDeadLetteredCallback sets callback for observable KernelpipeDrainDeadLettered metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeDrainDeadLetteredCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeDrainDeadLettered, obs: o})
+		return nil
+	}, builder.KernelpipeDrainDeadLettered)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeDrainDeliveredCallback sets callback for observable KernelpipeDrainDelivered metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeDrainDeliveredCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeDrainDelivered, obs: o})
+		return nil
+	}, builder.KernelpipeDrainDelivered)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeDrainDroppedCallback sets callback for observable KernelpipeDrainDropped metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeDrainDroppedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeDrainDropped, obs: o})
+		return nil
+	}, builder.KernelpipeDrainDropped)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeDrainInFlightCallback sets callback for observable KernelpipeDrainInFlight metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeDrainInFlightCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeDrainInFlight, obs: o})
+		return nil
+	}, builder.KernelpipeDrainInFlight)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeDrainMemoryCallback sets callback for observable KernelpipeDrainMemory metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeDrainMemoryCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeDrainMemory, obs: o})
+		return nil
+	}, builder.KernelpipeDrainMemory)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeDrainOldestAgeCallback sets callback for observable KernelpipeDrainOldestAge metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeDrainOldestAgeCallback(cb metric.Float64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerFloat64{inst: builder.KernelpipeDrainOldestAge, obs: o})
+		return nil
+	}, builder.KernelpipeDrainOldestAge)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeDrainQueuedCallback sets callback for observable KernelpipeDrainQueued metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeDrainQueuedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeDrainQueued, obs: o})
+		return nil
+	}, builder.KernelpipeDrainQueued)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterKernelpipeStageCapacityCallback sets callback for observable KernelpipeStageCapacity metric.
@@ -320,6 +449,60 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	}
 	builder.meter = Meter(settings)
 	var err, errs error
+	builder.KernelpipeDrainCapacity, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_drain_capacity",
+		metric.WithDescription("Events that fit in the queue that the receiver drains. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeDrainDeadLettered, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_drain_dead_lettered",
+		metric.WithDescription("Events that the next component refused and that went to the receiver's own dead-letter queue. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeDrainDelivered, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_drain_delivered",
+		metric.WithDescription("Events that were taken out of the queue and settled, over the life of its pinned books. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeDrainDropped, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_drain_dropped",
+		metric.WithDescription("Events that the queue had no room for, by reason. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeDrainInFlight, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_drain_in_flight",
+		metric.WithDescription("Events that were taken from the queue and that the next component has not accepted yet. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeDrainInvalid, err = builder.meter.Int64Counter(
+		"otelcol_kernelpipe_drain_invalid",
+		metric.WithDescription("Elements of the queue that are no events. They go no further. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeDrainMemory, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_drain_memory",
+		metric.WithDescription("Kernel memory of the queue. [Development]"),
+		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeDrainOldestAge, err = builder.meter.Float64ObservableGauge(
+		"otelcol_kernelpipe_drain_oldest_age",
+		metric.WithDescription("Age of the event that has waited longest in the queue or in flight, since it happened. 0 when there is none. [Development]"),
+		metric.WithUnit("s"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeDrainQueued, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_drain_queued",
+		metric.WithDescription("Events that wait in the queue. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.KernelpipeStageCapacity, err = builder.meter.Int64ObservableGauge(
 		"otelcol_kernelpipe_stage_capacity",
 		metric.WithDescription("Events that fit in the queue. [Development]"),
