@@ -98,8 +98,12 @@ func (c *Consumer) Oldest(lane int) ([]byte, error) { return c.queue.Oldest(lane
 func (c *Consumer) Books() QueueBooks { return c.state.account() }
 
 // Follow goes on to the next generation, if the owner was started with another shape and this one is empty. It
-// removes this one then and returns true. Call it when Pop finds nothing in any lane.
+// removes this one then and returns true. Call it when Pop finds nothing in any lane. The error wraps ErrNoQueue
+// where someone has removed the queue.
 func (c *Consumer) Follow() (bool, error) {
+	if there, err := c.state.pinned(); err != nil || !there {
+		return false, errors.Join(err, fmt.Errorf("%w any more", ErrNoQueue))
+	}
 	numbers, err := c.generations()
 	if err != nil {
 		return false, err

@@ -122,3 +122,21 @@ func TestConsumerRefusesAnotherFormat(t *testing.T) {
 	_, err = OpenConsumer(path, "test", "queue")
 	require.ErrorAs(t, err, &shape)
 }
+
+func TestConsumerSeesThatTheQueueIsRemoved(t *testing.T) {
+	path := pinPath(t)
+	dir := directory(t, path)
+	q, _ := openTestQueue(t, dir, 100, 1)
+	q.Close()
+	c := openTestConsumer(t, path)
+	defer c.Close()
+	require.NoError(t, os.RemoveAll(path+"/test"))
+	require.NoError(t, os.Mkdir(path+"/test", 0o700))
+	_, err := c.Follow()
+	require.ErrorIs(t, err, ErrNoQueue)
+	q, _ = openTestQueue(t, dir, 100, 1) // another one of the same name
+	q.Close()
+	_, err = c.Follow()
+	require.ErrorIs(t, err, ErrNoQueue)
+	openTestConsumer(t, path).Close()
+}

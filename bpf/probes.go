@@ -25,6 +25,8 @@ type ProbesConfig struct {
 	ElementSize int    // bytes of an event
 	Settings    Settings
 	Simulation  *Simulation // nil: none
+
+	withoutTaskStorage bool // for tests: what older kernels do
 }
 
 // Probes are the programs on tracepoints, the ring buffer that they fill, and the books about it. One
@@ -39,6 +41,8 @@ type Probes struct {
 	links     []link.Link
 	attached  []*ebpf.Program
 	linksDir  string // empty: not pinned
+
+	taskStorage bool // the start of a system call is kept in its task, else in a hash by thread
 
 	mu      sync.Mutex // guards rings, givenUp and left
 	rings   []*Ring    // the last one is in use
@@ -66,6 +70,9 @@ func OpenProbes(dir *Directory, config ProbesConfig) (_ *Probes, err error) {
 			p.Close()
 		}
 	}()
+	if err := p.checkTaskStorage(); err != nil {
+		return nil, err
+	}
 	if err := p.openState(); err != nil {
 		return nil, err
 	}
@@ -86,13 +93,21 @@ func OpenProbes(dir *Directory, config ProbesConfig) (_ *Probes, err error) {
 // Adopted reports whether an earlier process left what is now open.
 func (p *Probes) Adopted() bool { return p.state.adopted }
 
-func hasTaskStorage() bool {
-	return features.HaveProgramHelper(ebpf.Tracing, asm.FnTaskStorageGet) == nil
+// checkTaskStorage finds out whether the kernel has task storage for tracing programs (5.12). There is no probe
+// for programs on BTF tracepoints themselves; those on raw ones have the same helpers (bpf_tracing_func_proto in
+// kernel/trace/bpf_trace.c).
+func (p *Probes) checkTaskStorage() error {
+	err := features.HaveProgramHelper(ebpf.RawTracepoint, asm.FnTaskStorageGet)
+	if err != nil && !errors.Is(err, ebpf.ErrNotSupported) {
+		return fmt.Errorf("look for task storage: %w", err)
+	}
+	p.taskStorage = err == nil && !p.config.withoutTaskStorage
+	return nil
 }
 
 func (p *Probes) openState() (err error) {
 	names := []string{probesMapCounters, probesMapMissed, probesMapOwners, probesMapEnded, probesMapDataSettings}
-	if hasTaskStorage() {
+	if p.taskStorage {
 		names = append(names, probesMapStarts)
 	} else {
 		names = append(names, probesMapStartsByTid)
@@ -252,14 +267,13 @@ func (p *Probes) Attach() error {
 // loadPrograms loads the programs that the settings need, as members of a generation.
 func (p *Probes) loadPrograms(generation uint32) error {
 	spec := p.spec.Copy()
-	taskStorage := hasTaskStorage()
-	wanted := append(p.config.Settings.programs(taskStorage), probesProgFindSelf)
+	wanted := append(p.config.Settings.programs(p.taskStorage), probesProgFindSelf)
 	for name := range spec.Programs {
 		if !slices.Contains(wanted, name) {
 			delete(spec.Programs, name)
 		}
 	}
-	if taskStorage {
+	if p.taskStorage {
 		delete(spec.Maps, probesMapStartsByTid)
 	} else {
 		delete(spec.Maps, probesMapStarts)

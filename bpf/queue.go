@@ -182,19 +182,40 @@ func (s *queueState) account() QueueBooks {
 		Redelivered:  atomic.LoadUint64(&books.Redelivered),
 	}
 	for i := range books.Lane {
-		lane := &books.Lane[i]
-		inFlight, popped := atomic.LoadUint64(&lane.InFlight), atomic.LoadUint64(&lane.Popped)
-		dropped := atomic.LoadUint64(&lane.DroppedOldest)
-		total.DroppedNewest += atomic.LoadUint64(&lane.DroppedNewest)
-		total.DroppedOldest += dropped
-		total.DroppedOverLimit += atomic.LoadUint64(&lane.DroppedOverLimit)
-		total.InFlight += inFlight
-		total.Delivered += popped - inFlight
-		if pushed := atomic.LoadUint64(&lane.Pushed); pushed > popped+dropped { // others count a moment after they push
-			total.Queued += pushed - popped - dropped
-		}
+		lane := s.lane(i)
+		total.DroppedNewest += lane.DroppedNewest
+		total.DroppedOldest += lane.DroppedOldest
+		total.DroppedOverLimit += lane.DroppedOverLimit
+		total.InFlight += lane.InFlight
+		total.Delivered += lane.Delivered
+		total.Queued += lane.Queued
 	}
 	return total
+}
+
+// LaneBooks returns the part of the account that is kept by lane: all but Received, Filtered, DeadLettered and
+// Redelivered.
+func (q *Queue) LaneBooks(lane int) QueueBooks { return q.state.lane(lane) }
+
+func (s *queueState) lane(i int) QueueBooks {
+	lane := &s.books().Lane[i]
+	for {
+		popped, inFlight, dropped := atomic.LoadUint64(&lane.Popped), atomic.LoadUint64(&lane.InFlight), atomic.LoadUint64(&lane.DroppedOldest)
+		books := QueueBooks{
+			DroppedNewest:    atomic.LoadUint64(&lane.DroppedNewest),
+			DroppedOldest:    dropped,
+			DroppedOverLimit: atomic.LoadUint64(&lane.DroppedOverLimit),
+			InFlight:         inFlight,
+			Delivered:        popped - inFlight,
+		}
+		if pushed := atomic.LoadUint64(&lane.Pushed); pushed > popped+dropped { // others count a moment after they push
+			books.Queued = pushed - popped - dropped
+		}
+		// A program may have run in between; then these numbers are of different moments.
+		if popped == atomic.LoadUint64(&lane.Popped) && dropped == atomic.LoadUint64(&lane.DroppedOldest) {
+			return books
+		}
+	}
 }
 
 // Memory returns what the queue costs in kernel memory, in bytes.

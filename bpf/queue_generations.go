@@ -62,6 +62,16 @@ func (s *queueState) unlock() {
 	}
 }
 
+// pinned reports whether what is claimed is still what is pinned there.
+func (s *queueState) pinned() (bool, error) {
+	claimed, err := s.claim.Stat()
+	if err != nil {
+		return false, err
+	}
+	found, err := os.Stat(s.group.path)
+	return err == nil && os.SameFile(claimed, found), nil
+}
+
 // OpenQueue opens the queue called name in dir. Queues of another capacity or number of lanes that an
 // earlier process pinned under that name are returned as older, oldest first: they are to be drained by Pop,
 // before the queue itself, and then removed.
@@ -133,7 +143,7 @@ func (c QueueConfig) validate() error {
 	if err := unix.Sysinfo(&info); err != nil {
 		return fmt.Errorf("sysinfo: %w", err)
 	}
-	memory := uint64(info.Totalram) * uint64(info.Unit)
+	memory := uint64(info.Totalram) * uint64(info.Unit) //nolint:unconvert // Totalram has 32 bits on some architectures
 	if need := uint64(c.Capacity) * uint64(c.ElementSize); need > memory/2 {
 		return fmt.Errorf("capacity %d needs %d MiB of kernel memory, more than half of the %d MiB that this machine has: lower the capacity",
 			c.Capacity, need>>20, memory>>20)

@@ -262,7 +262,7 @@ func readGivenUp(path string, spec *ebpf.CollectionSpec) (_ RingBooks, givenUp b
 	if err != nil {
 		return RingBooks{}, false, &ShapeError{Path: at, Err: err}
 	}
-	defer m.Close()
+	defer func() { _ = m.Close() }() // a descriptor; nothing to do about a failure
 	if err := spec.Maps[probesMapRingBooks].Compatible(m); err != nil {
 		return RingBooks{}, false, &ShapeError{Path: at, Err: err}
 	}

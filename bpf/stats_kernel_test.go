@@ -3,7 +3,6 @@
 package bpf
 
 import (
-	"os/exec"
 	"testing"
 	"time"
 
@@ -75,7 +74,6 @@ func TestStatsAddOnce(t *testing.T) {
 	}
 	check()
 	s.Close()
-	require.NoError(t, exec.Command("true").Run())
 }
 
 func TestStatsOutliveTheProcess(t *testing.T) {
@@ -94,6 +92,22 @@ func TestStatsOutliveTheProcess(t *testing.T) {
 		s.Close()
 		require.NoError(t, dir.Close())
 	}
+}
+
+func TestStatsOfAnotherFormat(t *testing.T) {
+	dir := directory(t, pinPath(t))
+	s, err := OpenStats(dir, "stats", 10)
+	require.NoError(t, err)
+	info, err := s.group.maps[statsMapStats].Info()
+	require.NoError(t, err)
+	_, described := info.BTFID()
+	assert.True(t, described, "bpftool shows the keys and values by their fields")
+	s.state().Format = 99
+	s.Close()
+	_, err = OpenStats(dir, "stats", 10)
+	var shape *ShapeError
+	require.ErrorAs(t, err, &shape)
+	require.ErrorContains(t, err, "format 99, this version has format 2")
 }
 
 func TestStatsFull(t *testing.T) {

@@ -16,7 +16,7 @@ static __always_inline void emit_connection(struct sock *sk, const struct kp_own
 		return;
 	if (duration < filter->min_duration_ns || !wants_process(filter, process) || !sampled(filter))
 		return;
-	event = reserve(KP_CATEGORY_NETWORK, operation);
+	event = reserve(KP_CATEGORY_NETWORK, operation, bpf_ktime_get_boot_ns());
 	if (!event)
 		return;
 	event->process = *process;

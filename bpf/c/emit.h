@@ -72,9 +72,9 @@ static __always_inline __u64 wakeup_flags(void)
 
 /*
  * Counts an event and makes room for it; NULL when the ring buffer is full, and then it is counted as
- * lost. The record comes zeroed but for time, category, operation and version.
+ * lost. The record comes zeroed but for time (now), category, operation and version.
  */
-static __always_inline struct kp_event *reserve(__u32 category, __u16 operation)
+static __always_inline struct kp_event *reserve(__u32 category, __u16 operation, __u64 now)
 {
 	struct kp_counts *counts = bpf_map_lookup_elem(&counters, &category);
 	struct kp_event *event;
@@ -88,7 +88,7 @@ static __always_inline struct kp_event *reserve(__u32 category, __u16 operation)
 		return NULL;
 	}
 	__builtin_memset(event, 0, sizeof(*event));
-	event->time_ns = bpf_ktime_get_boot_ns();
+	event->time_ns = now;
 	event->category = category;
 	event->operation = operation;
 	event->version = KP_EVENT_VERSION;

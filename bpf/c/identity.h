@@ -3,34 +3,70 @@
 #ifndef KERNELPIPE_IDENTITY_H
 #define KERNELPIPE_IDENTITY_H
 
-static __always_inline __u64 task_start_ns(struct task_struct *task)
+/* When the current process was started, boot-time clock. */
+static __always_inline __u64 current_start_ns(void)
 {
-	return BPF_CORE_READ(task, group_leader, start_boottime);
+	return READ_CURRENT(group_leader, start_boottime);
 }
 
-/* The current task. */
+static __always_inline __u32 current_tgid(void)
+{
+	return READ_CURRENT(tgid);
+}
+
+/* The real user, as the initial user namespace has it. */
+static __always_inline __u32 current_uid(void)
+{
+	return READ_CURRENT(cred, uid.val);
+}
+
+/* The bits of the bytes of word before its first zero byte. */
+static __always_inline __u64 before_zero(__u64 word)
+{
+	__u64 zeros = (word - 0x0101010101010101ULL) & ~word & 0x8080808080808080ULL;
+
+	return zeros ? ((zeros & -zeros) >> 7) - 1 : ~0ULL;
+}
+
+/* The name of a task, in two words. Kernels before 5.17 leave an older name's end behind the zero. */
+static __always_inline void clean_comm(__u64 *comm)
+{
+	__u64 mask = before_zero(comm[0]);
+
+	comm[0] &= mask;
+	comm[1] = ~mask ? 0 : comm[1] & before_zero(comm[1]);
+}
+
+/* As bpf_get_current_comm(), without a call. */
+static __always_inline void current_comm(__u64 *comm)
+{
+	if (HAS_TYPED_CURRENT) {
+		struct task_struct *task = bpf_get_current_task_btf();
+
+		comm[0] = *(__u64 *)task->comm;
+		comm[1] = *(__u64 *)(task->comm + 8);
+		clean_comm(comm);
+		return;
+	}
+	bpf_get_current_comm(comm, KP_COMM_LEN); /* it fails only on a missing task, and then writes zeros */
+}
+
+/* The current task. comm is 8-byte aligned in kp_process, which is 8-byte aligned itself. */
 static __always_inline void identify(struct kp_process *process)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	__u64 pid = bpf_get_current_pid_tgid();
-	__u64 uid = bpf_get_current_uid_gid();
-
 	process->cgroup_id = bpf_get_current_cgroup_id();
-	process->start_ns = task_start_ns(task);
-	process->tgid = pid >> 32;
-	process->tid = (__u32)pid;
-	process->uid = (__u32)uid;
-	process->gid = uid >> 32;
-	/* It fails only on a missing task, and then writes zeros: "not known". */
-	bpf_get_current_comm(process->comm, sizeof(process->comm));
+	process->start_ns = current_start_ns();
+	process->tgid = current_tgid();
+	process->tid = READ_CURRENT(pid);
+	process->uid = current_uid();
+	process->gid = READ_CURRENT(cred, gid.val);
+	current_comm((__u64 *)process->comm);
 }
 
 /* Is the current task the collector? Its pid is compared first, which settles it for all others. */
 static __always_inline bool is_self(void)
 {
-	if ((__u32)(bpf_get_current_pid_tgid() >> 32) != settings.self_tgid)
-		return false;
-	return task_start_ns((struct task_struct *)bpf_get_current_task()) == settings.self_start_ns;
+	return current_tgid() == settings.self_tgid && current_start_ns() == settings.self_start_ns;
 }
 
 static __always_inline bool has_command(const struct filter *filter, const __u64 *comm)
@@ -57,7 +93,6 @@ static __always_inline bool wants_process(const struct filter *filter, const str
 		return false;
 	if ((flags & FILTER_CGROUP) && process->cgroup_id != filter->cgroup_id)
 		return false;
-	/* comm is 8-byte aligned in kp_process, which is 8-byte aligned itself. */
 	if ((flags & FILTER_COMMAND) && !has_command(filter, (const __u64 *)process->comm))
 		return false;
 	return true;
@@ -72,16 +107,16 @@ static __always_inline bool wants_current(const struct filter *filter)
 
 	if (!(flags & (FILTER_PID | FILTER_UID | FILTER_COMMAND | FILTER_CGROUP)))
 		return true;
-	tgid = bpf_get_current_pid_tgid() >> 32;
+	tgid = current_tgid();
 	if ((flags & FILTER_PID) && (tgid < filter->pid_min || tgid > filter->pid_max))
 		return false;
-	uid = (__u32)bpf_get_current_uid_gid();
+	uid = current_uid();
 	if ((flags & FILTER_UID) && (uid < filter->uid_min || uid > filter->uid_max))
 		return false;
 	if ((flags & FILTER_CGROUP) && bpf_get_current_cgroup_id() != filter->cgroup_id)
 		return false;
 	if (flags & FILTER_COMMAND) {
-		bpf_get_current_comm(comm, sizeof(comm));
+		current_comm(comm);
 		return has_command(filter, comm);
 	}
 	return true;

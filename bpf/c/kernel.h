@@ -45,13 +45,17 @@ enum {
 	BPF_RB_AVAIL_DATA = 0,
 };
 
+/* The number does not matter: it is asked whether the running kernel has the helper. */
+enum bpf_func_id {
+	BPF_FUNC_get_current_task_btf = 158,
+};
+
 #define S_IFMT 0170000
 #define S_IFREG 0100000
 #define S_IFSOCK 0140000
 
-#define ANON_INODE_FS_MAGIC 0x09041934 /* include/uapi/linux/magic.h */
-#define CLONE_THREAD 0x10000           /* include/uapi/linux/sched.h */
-#define SIGNAL_GROUP_EXIT 4            /* include/linux/sched/signal.h */
+#define CLONE_THREAD 0x10000 /* include/uapi/linux/sched.h */
+#define SIGNAL_GROUP_EXIT 4  /* include/linux/sched/signal.h */
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -96,13 +100,8 @@ struct path {
 	struct dentry *dentry;
 };
 
-struct super_block {
-	unsigned long s_magic;
-};
-
 struct inode {
 	unsigned short i_mode;
-	struct super_block *i_sb;
 };
 
 struct file {
@@ -162,6 +161,19 @@ struct thread_info {
 	__u32 status;
 };
 
+typedef struct {
+	__u32 val;
+} kuid_t;
+
+typedef struct {
+	__u32 val;
+} kgid_t;
+
+struct cred {
+	kuid_t uid;
+	kgid_t gid;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	int pid;
@@ -172,6 +184,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct files_struct *files;
 	struct signal_struct *signal;
+	const struct cred *cred;
 	char comm[16];
 };
 
@@ -199,5 +212,17 @@ struct pt_regs {
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
+
+/*
+ * Kernels from 5.11 on know the type of the pointer to the current task, so that to read it is a load and not
+ * the call of a helper. The verifier leaves out the way that is not taken.
+ */
+#define HAS_TYPED_CURRENT bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)
+
+/* Reads a field of the current task, such as READ_CURRENT(group_leader, start_boottime). */
+#define READ_CURRENT(first, ...)                                                                            \
+	(HAS_TYPED_CURRENT                                                                                  \
+		 ? ___arrow(bpf_get_current_task_btf(), first, ##__VA_ARGS__)                               \
+		 : BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), first, ##__VA_ARGS__))
 
 #endif

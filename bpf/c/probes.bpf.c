@@ -30,6 +30,6 @@ SEC("raw_tp")
 int find_self(__u64 *args)
 {
 	self.tgid = bpf_get_current_pid_tgid() >> 32;
-	self.start_ns = task_start_ns((struct task_struct *)bpf_get_current_task());
+	self.start_ns = current_start_ns();
 	return 0;
 }

@@ -15,7 +15,7 @@ static __always_inline struct kp_event *process_event(const struct kp_process *p
 		return NULL;
 	if (duration < filter->min_duration_ns || is_self() || !wants_process(filter, process) || !sampled(filter))
 		return NULL;
-	event = reserve(KP_CATEGORY_PROCESS, operation);
+	event = reserve(KP_CATEGORY_PROCESS, operation, bpf_ktime_get_boot_ns());
 	if (!event)
 		return NULL;
 	event->result = result;
@@ -71,12 +71,12 @@ struct {
 	__type(value, __u8);
 } ended SEC(".maps");
 
-/* First to report the end of this process? */
-static __always_inline bool first_to_end(struct task_struct *task)
+/* First to report the end of the current process? */
+static __always_inline bool first_to_end(void)
 {
 	struct incarnation process = {
-		.start_ns = task_start_ns(task),
-		.tgid = BPF_CORE_READ(task, tgid),
+		.start_ns = current_start_ns(),
+		.tgid = current_tgid(),
 	};
 	__u8 seen = 1;
 	long error = bpf_map_update_elem(&ended, &process, &seen, BPF_NOEXIST);
@@ -107,7 +107,7 @@ int BPF_PROG(sched_process_exit, struct task_struct *task)
 
 	if (silent() || BPF_CORE_READ(task, signal, live.counter) != 0) /* other threads live on */
 		return 0;
-	if (!first_to_end(task))
+	if (!first_to_end())
 		return 0;
 	code = exit_code_of(task);
 	signal = code & 0x7f;
@@ -115,7 +115,7 @@ int BPF_PROG(sched_process_exit, struct task_struct *task)
 	identify(&process);
 	process.tid = process.tgid;
 	BPF_CORE_READ_INTO(&process.comm, task, group_leader, comm);
-	event = process_event(&process, KP_PROCESS_EXIT, signal ? 128 + signal : (code >> 8) & 0xff, bpf_ktime_get_boot_ns() - task_start_ns(task));
+	event = process_event(&process, KP_PROCESS_EXIT, signal ? 128 + signal : (code >> 8) & 0xff, bpf_ktime_get_boot_ns() - process.start_ns);
 	if (!event)
 		return 0;
 	event->lifecycle.signal = signal;

@@ -6,35 +6,22 @@
 /* The current task's open file fd, or NULL. */
 static __always_inline struct file *file_of(__u32 fd)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **slot;
 	struct file *file = NULL;
+	struct file **slots;
 
-	if (!table || fd >= BPF_CORE_READ(table, max_fds))
+	/* In this order: the table may be replaced in between, by a bigger one. */
+	if (fd >= READ_CURRENT(files, fdt, max_fds))
 		return NULL;
-	slot = BPF_CORE_READ(table, fd);
-	if (bpf_probe_read_kernel(&file, sizeof(file), slot + fd))
+	slots = READ_CURRENT(files, fdt, fd);
+	if (bpf_probe_read_kernel(&file, sizeof(file), slots + fd))
 		return NULL;
 	return file;
 }
 
-/*
- * The type of a file: S_IFREG, S_IFSOCK, …; 0 without one. Event descriptors, timers, epoll and their kin
- * share an inode that is no file, though newer kernels call it a regular one (fs/anon_inodes.c, 6.16).
- */
+/* The type of a file: S_IFREG, S_IFSOCK, …; 0 without one. */
 static __always_inline __u32 type_of(struct file *file)
 {
-	struct inode *inode;
-	__u32 type;
-
-	if (!file)
-		return 0;
-	inode = BPF_CORE_READ(file, f_inode);
-	type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
-	if (type == S_IFREG && BPF_CORE_READ(inode, i_sb, s_magic) == ANON_INODE_FS_MAGIC)
-		return 0;
-	return type;
+	return file ? BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT : 0;
 }
 
 static __always_inline struct sock *sock_of(struct file *file)

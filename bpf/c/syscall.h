@@ -7,17 +7,17 @@
 #define KERNELPIPE_SYSCALL_H
 
 #if defined(__TARGET_ARCH_x86)
-#define SYSCALL_NUMBER(regs) ((__u32)BPF_CORE_READ(regs, orig_ax))
-#define SYSCALL_ARG0(regs) BPF_CORE_READ(regs, di)
-#define SYSCALL_ARG1(regs) BPF_CORE_READ(regs, si)
-#define SYSCALL_ARG2(regs) BPF_CORE_READ(regs, dx)
+#define SYSCALL_NUMBER(regs) ((__u32)(regs)->orig_ax)
+#define SYSCALL_ARG0(regs) ((regs)->di)
+#define SYSCALL_ARG1(regs) ((regs)->si)
+#define SYSCALL_ARG2(regs) ((regs)->dx)
 #define COMPAT_FIELD status
 #define COMPAT_BIT 2 /* TS_COMPAT, arch/x86/include/asm/thread_info.h */
 #elif defined(__TARGET_ARCH_arm64)
-#define SYSCALL_NUMBER(regs) ((__u32)BPF_CORE_READ(regs, syscallno))
-#define SYSCALL_ARG0(regs) BPF_CORE_READ(regs, orig_x0)
-#define SYSCALL_ARG1(regs) BPF_CORE_READ(regs, regs[1])
-#define SYSCALL_ARG2(regs) BPF_CORE_READ(regs, regs[2])
+#define SYSCALL_NUMBER(regs) ((__u32)(regs)->syscallno)
+#define SYSCALL_ARG0(regs) ((regs)->orig_x0)
+#define SYSCALL_ARG1(regs) ((regs)->regs[1])
+#define SYSCALL_ARG2(regs) ((regs)->regs[2])
 #define COMPAT_FIELD flags
 #define COMPAT_BIT (1 << 22) /* TIF_32BIT, arch/arm64/include/asm/thread_info.h */
 #endif
@@ -40,7 +40,7 @@ struct {
 	__type(value, struct start);
 } starts SEC(".maps");
 
-/* For kernels without task storage for tracing programs (before 5.11). */
+/* For kernels without task storage for tracing programs (before 5.12). */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
@@ -63,7 +63,6 @@ struct call {
 /* The rule for a system call that is to be traced in this task; NULL for all others. */
 static __always_inline const struct syscall_rule *rule_of(__u32 number, bool entering)
 {
-	struct task_struct *task;
 	const struct syscall_rule *rule;
 
 	if (number >= MAX_SYSCALLS)
@@ -71,8 +70,7 @@ static __always_inline const struct syscall_rule *rule_of(__u32 number, bool ent
 	rule = &settings.rule[number & (MAX_SYSCALLS - 1)];
 	if (!rule->wanted || silent())
 		return NULL;
-	task = (struct task_struct *)bpf_get_current_task();
-	if (BPF_CORE_READ(task, thread_info.COMPAT_FIELD) & COMPAT_BIT) {
+	if (READ_CURRENT(thread_info.COMPAT_FIELD) & COMPAT_BIT) {
 		if (entering)
 			count_missed(MISSED_COMPAT);
 		return NULL;
@@ -80,12 +78,17 @@ static __always_inline const struct syscall_rule *rule_of(__u32 number, bool ent
 	return rule;
 }
 
-/* Does any category that may want this call want its process? */
-static __always_inline bool anyone_wants(__u8 wanted)
+/* Does any category that may want this call want its process, and its result? Any error stands for not known. */
+static __always_inline bool anyone_wants(__u8 wanted, __s64 result)
 {
-	for (__u32 category = KP_CATEGORY_SYSCALL; category <= KP_CATEGORY_FILESYSTEM; category++)
-		if ((wanted & (1 << category)) && wants_current(&settings.filter[category & 7]))
+	for (__u32 category = KP_CATEGORY_SYSCALL; category <= KP_CATEGORY_FILESYSTEM; category++) {
+		const struct filter *filter = &settings.filter[category & 7];
+
+		if (!(wanted & (1 << category)) || ((filter->flags & FILTER_ERRORS_ONLY) && result >= 0))
+			continue;
+		if (wants_current(filter))
 			return true;
+	}
 	return false;
 }
 
@@ -93,7 +96,7 @@ static __always_inline bool enters(__u32 number, struct start *start)
 {
 	const struct syscall_rule *rule = rule_of(number, true);
 
-	if (!rule || is_self() || !anyone_wants(rule->wanted))
+	if (!rule || is_self() || !anyone_wants(rule->wanted, -1))
 		return false;
 	start->time_ns = bpf_ktime_get_boot_ns();
 	start->number = number;
@@ -198,6 +201,7 @@ static __always_inline bool connect_returns(struct call *call, __u64 start_ns)
 /* Whether a fork, clone or exec that returned is a system call's event: a success is a process event. */
 static __always_inline bool process_returns(struct call *call, const struct syscall_rule *rule, struct pt_regs *regs)
 {
+	unsigned long argument = SYSCALL_ARG0(regs);
 	__u64 flags = 0;
 
 	if (call->result < 0)
@@ -207,8 +211,8 @@ static __always_inline bool process_returns(struct call *call, const struct sysc
 	if (call->result == 0) /* in the child: the one call returns twice */
 		return false;
 	if (rule->kind == SYSCALL_CLONE)
-		flags = SYSCALL_ARG0(regs);
-	else if (rule->kind == SYSCALL_CLONE3 && bpf_probe_read_user(&flags, sizeof(flags), (const void *)SYSCALL_ARG0(regs)))
+		flags = argument;
+	else if (rule->kind == SYSCALL_CLONE3 && bpf_probe_read_user(&flags, sizeof(flags), (const void *)argument))
 		flags = 0; /* the memory is gone: most likely no thread of this process */
 	return (flags & CLONE_THREAD) || !(rule->wanted & (1 << KP_CATEGORY_PROCESS));
 }
@@ -316,7 +320,7 @@ static __always_inline void emit_call(struct call *call, const struct start *sta
 	counts = bpf_map_lookup_elem(&counters, &category);
 	if (counts && !timed)
 		ADD(counts->untimed, 1);
-	event = reserve(call->category, call->operation);
+	event = reserve(call->category, call->operation, now);
 	if (!event)
 		return;
 	event->duration_ns = duration;
@@ -356,6 +360,9 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	/* Not yet translated to EINTR for user space: that happens at signal delivery, after this tracepoint. */
 	if (result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK)
 		result = -EINTR;
+	/* What nobody wants is settled here, before the costly look at files. A connect is looked at for its state. */
+	if (rule->kind != SYSCALL_CONNECT && !anyone_wants(rule->wanted, result))
+		return false;
 	call->category = KP_CATEGORY_SYSCALL;
 	call->operation = number;
 	call->result = result;
@@ -372,6 +379,8 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 		call->file = NULL;
 		call->path = NULL;
 	}
+	if (rule->kind != SYSCALL_CONNECT && rule->wanted == (1 << (call->category & 7)))
+		return true; /* its category is the only one that was asked */
 	filter = &settings.filter[call->category & 7];
 	if ((filter->flags & FILTER_ERRORS_ONLY) && result >= 0)
 		return false;

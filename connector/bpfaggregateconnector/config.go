@@ -27,7 +27,8 @@ const (
 	minInterval         = 10 * time.Millisecond
 	maxCardinalityLimit = 100_000
 	// maxIntervals is how many intervals a window may have: the memory of each of its series.
-	maxIntervals = 120
+	maxIntervals     = 120
+	defaultIntervals = 6
 )
 
 // Config is the configuration of bpf_aggregate.
@@ -40,7 +41,7 @@ type Config struct {
 	Temporality Temporality `mapstructure:"temporality"`
 	// CardinalityLimit is how many series a metric can have, the overflow series for all further ones among them.
 	CardinalityLimit int `mapstructure:"cardinality_limit"`
-	// ExpireAfter is how long a series without events is kept; 0: for ever.
+	// ExpireAfter is how long a series without events is kept, and for as long as a window is; 0: for ever.
 	ExpireAfter time.Duration `mapstructure:"expire_after"`
 	// Metrics is the metrics by name: settings for those that are there by default, and further ones.
 	Metrics map[string]MetricConfig `mapstructure:"metrics"`

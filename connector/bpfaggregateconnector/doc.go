@@ -9,3 +9,4 @@
 package bpfaggregateconnector
 
 //go:generate mdatagen metadata.yaml
+//go:generate go test -run TestDocumentation -update .

@@ -194,15 +194,15 @@ func (x *exporter) send(ctx context.Context, p *points) error {
 // expire removes the series that had no event for long. All that they had has been sent: boot is before the totals
 // were read.
 func (x *exporter) expire(boot uint64) error {
-	after := uint64(x.config.ExpireAfter)
-	if after == 0 || boot <= after {
+	if x.config.ExpireAfter == 0 {
 		return nil
 	}
 	for _, v := range x.views {
 		if v == nil {
 			continue
 		}
-		keys, err := x.expireView(v, boot-after)
+		after := uint64(max(x.config.ExpireAfter, time.Duration(v.registry.view.intervals)*x.config.Interval))
+		keys, err := x.expireView(v, boot-min(after, boot))
 		if err != nil {
 			return fmt.Errorf("expire series: %w", err)
 		}

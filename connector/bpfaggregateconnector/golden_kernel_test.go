@@ -3,7 +3,6 @@
 package bpfaggregateconnector
 
 import (
-	"flag"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -13,12 +12,12 @@ import (
 	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/golden"
 	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/pdatatest/pmetrictest"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/internal/match"
 )
-
-var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
 
 // workload is a few events of each category but syscall, whose numbers differ by architecture. Their time is far
 // in the future, so that their latency is 0.
@@ -47,7 +46,6 @@ func custom(metrics map[string]MetricConfig) func(*Config) {
 		config.Metrics = map[string]MetricConfig{}
 		for name, metric := range metrics {
 			filled := newMetric()
-			filled.Window = time.Hour
 			filled.Kind, filled.Dimensions, filled.Match, filled.Description = metric.Kind, metric.Dimensions, metric.Match, metric.Description
 			if len(metric.Quantiles) > 0 {
 				filled.Quantiles = metric.Quantiles
@@ -81,36 +79,40 @@ func TestGolden(t *testing.T) {
 		name   string
 		config func(*Config)
 		steps  []event.Batch // after each there is an export
+		expire time.Duration // and before each a pause of that length
 	}{
-		{"default", func(*Config) {}, []event.Batch{plainBatch(workload()), plainBatch(workload()[:3]), plainBatch(nil)}},
+		{"default", func(*Config) {}, []event.Batch{plainBatch(workload()), plainBatch(workload()[:3]), plainBatch(nil)}, 0},
 		{"everything", func(c *Config) {
 			for name, metric := range c.Metrics {
 				metric.Enabled = true
 				c.Metrics[name] = metric
 			}
 			c.ResourceAttributes.HostName.Enabled = false
-		}, []event.Batch{plainBatch(workload()), plainBatch(workload()[1:5])}},
+		}, []event.Batch{plainBatch(workload()), plainBatch(workload()[1:5])}, 0},
 		{"histograms", custom(map[string]MetricConfig{
 			"explicit":  {Kind: Duration, Dimensions: []string{dimensionCategory}, Histogram: HistogramConfig{MaxSize: 160, MaxScale: 3, Boundaries: []time.Duration{0, 5 * time.Millisecond, 50 * time.Millisecond}}},
 			"small":     {Kind: Duration, Dimensions: []string{dimensionCategory}, Histogram: HistogramConfig{MaxSize: 4, MaxScale: 3}},
 			"coarse":    {Kind: Duration, Dimensions: []string{dimensionCategory}, Histogram: HistogramConfig{MaxSize: 160, MaxScale: 0}},
 			"latencies": {Kind: Latency, Histogram: HistogramConfig{MaxSize: 160, MaxScale: 3, Boundaries: []time.Duration{time.Millisecond}}},
-		}), []event.Batch{plainBatch(workload()), plainBatch(workload())}},
+		}), []event.Batch{plainBatch(workload()), plainBatch(workload())}, 0},
 		{"conditions", custom(map[string]MetricConfig{
 			"failed.connects": {Kind: Events, Description: "Connects that failed.", Dimensions: []string{dimensionExecutable, dimensionError},
 				Match: match.Config{Operation: []string{"connect"}, ErrorsOnly: true}},
 			"fsync.latency": {Kind: Duration, Dimensions: []string{"container.id"}, Match: match.Config{Operation: []string{"fsync"}}},
 			"exits":         {Kind: Events, Dimensions: []string{dimensionError}, Match: match.Config{Category: []string{"process"}, Operation: []string{"exit"}}},
 			"slow.share":    {Kind: Quantiles, Quantiles: []float64{0.5, 1}, Match: match.Config{MinDuration: time.Millisecond}},
-		}), []event.Batch{enrichedBatch(enriched)}},
+		}), []event.Batch{enrichedBatch(enriched)}, 0},
 		{"dimensions", custom(map[string]MetricConfig{
 			"wide":    {Kind: Events, Dimensions: all},
 			"process": {Kind: Bytes, Dimensions: []string{dimensionPID, dimensionExecutable}},
-		}), []event.Batch{enrichedBatch(enriched)}},
+		}), []event.Batch{enrichedBatch(enriched)}, 0},
 		{"limit", func(c *Config) {
 			only("kernel.events", "kernel.event.duration")(c)
 			c.CardinalityLimit = 4
-		}, []event.Batch{plainBatch(workload()), plainBatch(workload()[4:])}},
+		}, []event.Batch{plainBatch(workload()), plainBatch(workload()[4:])}, 0},
+		// The second export has all series still, and then those that had no event are gone; in the third some are back.
+		{"expiry", only("kernel.events", "kernel.event.duration"), []event.Batch{
+			plainBatch(workload()), plainBatch(workload()[:1]), plainBatch(workload()[:2])}, 50 * time.Millisecond},
 	} {
 		for _, temporality := range []Temporality{Cumulative, Delta} {
 			t.Run(test.name+"/"+string(temporality), func(t *testing.T) {
@@ -118,8 +120,10 @@ func TestGolden(t *testing.T) {
 				clock := time.Unix(1_700_000_000, 0)
 				c := create(t, newConfig(test.config, func(c *Config) { c.Temporality = temporality }), out)
 				c.now = func() time.Time { return clock }
+				c.config.ExpireAfter = test.expire
 				startIt(t, c)
 				for i, batch := range test.steps {
+					time.Sleep(test.expire)
 					clock = clock.Add(5 * time.Second)
 					require.NoError(t, c.ConsumeLogs(t.Context(), frame(batch)))
 					clock = clock.Add(5 * time.Second)
@@ -131,18 +135,16 @@ func TestGolden(t *testing.T) {
 					}
 					require.Len(t, got, 1)
 					path := filepath.Join("testdata", "golden", fmt.Sprintf("%s_%s_%d.yaml", test.name, temporality, i+1))
+					if temporality == Delta && i == 0 { // from when the stats were made, by the clock of the machine
+						clearStart(t, got[0])
+					}
 					if *update {
 						require.NoError(t, golden.WriteMetricsToFile(path, got[0], golden.SkipMetricTimestampNormalization()))
 					}
 					want, err := golden.ReadMetrics(path)
 					require.NoError(t, err)
-					options := []pmetrictest.CompareMetricsOption{
-						pmetrictest.IgnoreResourceMetricsOrder(), pmetrictest.IgnoreMetricsOrder(), pmetrictest.IgnoreMetricDataPointsOrder(),
-					}
-					if temporality == Delta && i == 0 { // from when the stats were made, by the clock of the machine
-						options = append(options, pmetrictest.IgnoreStartTimestamp())
-					}
-					require.NoError(t, pmetrictest.CompareMetrics(want, got[0], options...))
+					require.NoError(t, pmetrictest.CompareMetrics(want, got[0],
+						pmetrictest.IgnoreResourceMetricsOrder(), pmetrictest.IgnoreMetricsOrder(), pmetrictest.IgnoreMetricDataPointsOrder()))
 				}
 			})
 		}
@@ -151,4 +153,34 @@ func TestGolden(t *testing.T) {
 
 func plainBatch(events []event.Event) event.Batch {
 	return event.Batch{Size: event.Size, Data: event.Bytes(events)}
+}
+
+// clearStart takes the start off all points, which must have one before now.
+func clearStart(t *testing.T, metrics pmetric.Metrics) {
+	t.Helper()
+	clearOne := func(p interface {
+		StartTimestamp() pcommon.Timestamp
+		SetStartTimestamp(pcommon.Timestamp)
+	}) {
+		require.WithinDuration(t, time.Now(), p.StartTimestamp().AsTime(), time.Minute)
+		p.SetStartTimestamp(0)
+	}
+	for _, resource := range metrics.ResourceMetrics().All() {
+		for _, m := range resource.ScopeMetrics().At(0).Metrics().All() {
+			switch m.Type() {
+			case pmetric.MetricTypeSum:
+				for _, p := range m.Sum().DataPoints().All() {
+					clearOne(p)
+				}
+			case pmetric.MetricTypeHistogram:
+				for _, p := range m.Histogram().DataPoints().All() {
+					clearOne(p)
+				}
+			case pmetric.MetricTypeExponentialHistogram:
+				for _, p := range m.ExponentialHistogram().DataPoints().All() {
+					clearOne(p)
+				}
+			}
+		}
+	}
 }

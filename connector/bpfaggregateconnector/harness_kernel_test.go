@@ -38,10 +38,6 @@ func newConfig(change ...func(*Config)) *Config {
 	config := createDefaultConfig().(*Config)
 	config.PinPath, config.Interval, config.ExpireAfter = "", time.Hour, 0
 	config.ResourceAttributes.HostName.Enabled = false
-	for name, metric := range config.Metrics {
-		metric.Window = time.Hour
-		config.Metrics[name] = metric
-	}
 	for _, c := range change {
 		c(config)
 	}

@@ -2,22 +2,21 @@ package bpfaggregateconnector
 
 import (
 	"math"
-	"slices"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 )
 
-// nanosecond in seconds, the unit of durations outside.
-const nanosecond = 1e-9
+// seconds converts a duration in ns to the unit of durations outside. It divides, so that 100 ns are 1e-7 exactly.
+func seconds(ns uint64) float64 { return float64(ns) / 1e9 }
 
 // fillExponential makes totals a point of an exponential histogram of at most the configured size and scale.
 func fillExponential(p pmetric.ExponentialHistogramDataPoint, totals *bpf.Totals, shape HistogramConfig) {
 	p.SetCount(totals.Timed)
-	p.SetSum(float64(totals.Duration) * nanosecond)
-	p.SetMin(float64(totals.Shortest) * nanosecond)
-	p.SetMax(float64(totals.Longest) * nanosecond)
+	p.SetSum(seconds(totals.Duration))
+	p.SetMin(seconds(totals.Shortest))
+	p.SetMax(seconds(totals.Longest))
 	first, last, inBuckets := usedBuckets(&totals.Bucket)
 	p.SetZeroCount(totals.Timed - inBuckets)
 	p.SetScale(int32(shape.MaxScale))
@@ -58,12 +57,12 @@ func usedBuckets(buckets *[bpf.Buckets]uint64) (first, last int, sum uint64) {
 // fillExplicit makes totals of a view with boundaries a point of a histogram.
 func fillExplicit(p pmetric.HistogramDataPoint, totals *bpf.Totals, boundaries []uint64) {
 	p.SetCount(totals.Timed)
-	p.SetSum(float64(totals.Duration) * nanosecond)
-	p.SetMin(float64(totals.Shortest) * nanosecond)
-	p.SetMax(float64(totals.Longest) * nanosecond)
+	p.SetSum(seconds(totals.Duration))
+	p.SetMin(seconds(totals.Shortest))
+	p.SetMax(seconds(totals.Longest))
 	bounds := make([]float64, len(boundaries))
 	for i, boundary := range boundaries {
-		bounds[i] = float64(boundary) / 1e9 // divided, so that it is the number one writes
+		bounds[i] = seconds(boundary)
 	}
 	p.ExplicitBounds().FromRaw(bounds)
 	p.BucketCounts().FromRaw(totals.Bucket[:len(boundaries)+1])
@@ -109,7 +108,7 @@ type bucketCounts []struct {
 
 // gained returns the buckets of now that have more than before, and by how much, in memory of room.
 func gained(now, before *[bpf.Buckets]uint64, room bucketCounts) bucketCounts {
-	room = slices.Grow(room[:0], 0)
+	room = room[:0]
 	for i := range now {
 		if n := now[i] - before[i]; n != 0 {
 			room = append(room, struct {

@@ -55,7 +55,7 @@ type MetricConfig struct {
 	Dimensions []string `mapstructure:"dimensions"`
 	// Histogram is the shape of a histogram: kinds duration and latency.
 	Histogram HistogramConfig `mapstructure:"histogram"`
-	// Window is the time that kinds rate and quantiles look back on.
+	// Window is the time that kinds rate and quantiles look back on; 0: six intervals.
 	Window time.Duration `mapstructure:"window"`
 	// Quantiles are those of kind quantiles, between 0 and 1.
 	Quantiles []float64 `mapstructure:"quantiles"`
@@ -85,7 +85,6 @@ func newMetric() MetricConfig {
 	return MetricConfig{
 		Enabled:   true,
 		Histogram: HistogramConfig{MaxSize: 160, MaxScale: bpf.BucketScale},
-		Window:    time.Minute,
 		Quantiles: []float64{0.5, 0.9, 0.99},
 	}
 }
@@ -167,8 +166,11 @@ func (m *MetricConfig) validate(name string, interval time.Duration) error {
 		errs = append(errs, fmt.Errorf("kind is %q, must be one of %s", m.Kind, joined(kinds)))
 	}
 	errs = append(errs, m.validateDimensions(), m.Histogram.validate())
-	if m.Kind.windowed() && (m.Window < interval || m.Window > maxIntervals*interval) {
-		errs = append(errs, fmt.Errorf("window is %s, must be 1 to %d times the interval of %s", m.Window, maxIntervals, interval))
+	if m.Window != 0 && (m.Window < interval || m.Window > maxIntervals*interval) {
+		errs = append(errs, fmt.Errorf("window is %s, must be 1 to %d times the interval of %s, or 0 for %d times", m.Window, maxIntervals, interval, defaultIntervals))
+	}
+	if len(m.Histogram.Boundaries) > 0 && m.Kind != Duration && m.Kind != Latency {
+		errs = append(errs, fmt.Errorf("histogram: boundaries are for kinds %s and %s, this is of kind %s", Duration, Latency, m.Kind))
 	}
 	if m.Kind == Quantiles && (len(m.Quantiles) == 0 || len(m.Quantiles) > maxQuantiles) {
 		errs = append(errs, fmt.Errorf("quantiles has %d entries, must have 1 to %d", len(m.Quantiles), maxQuantiles))

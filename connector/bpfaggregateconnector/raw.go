@@ -133,12 +133,13 @@ var hashFactors = [...]uint64{
 	0x52dce729da3ed7b1, 0x38495ab5bd1f8a3d, 0x2545f4914f6cdd1d, 0x589965cc75374cc3, 0x1d8e4e27c47d124f, 0xeb44accab455d165,
 }
 
-// rawCache remembers the series of raw keys, and their deltas. It is bounded: when it gets full it is emptied.
+// rawCache remembers the series of raw keys, and their deltas. It is bounded: full at its greatest size, it is emptied.
 type rawCache struct {
 	size  int      // words of a key
 	last  uint64   // index of the last slot; the number of slots is a power of two
 	slots []uint64 // what a slot has lies side by side: all of it is used together
-	used  int
+	used  int      // slots
+	most  int      // slots that it may grow to
 }
 
 // The words of a slot.
@@ -160,18 +161,26 @@ func (s rawSlot) setDelta(r uint64, delta int32) {
 	s[slotRun], s[slotDelta] = r, uint64(delta)
 }
 
-// The bounds of a cache, in slots: it has room for twice as many keys as there may be series.
+// The bounds of a cache, in slots. It starts small, so that few series lie close together, and grows until it has
+// room for three times as many keys as there may be series.
 const (
 	minCacheSlots = 64
 	maxCacheSlots = 1 << 14
 )
 
 func newRawCache(size, series int) *rawCache {
-	slots := minCacheSlots
-	for slots < 3*series && slots < maxCacheSlots {
-		slots *= 2
+	c := &rawCache{size: size, most: minCacheSlots}
+	for c.most < 3*series && c.most < maxCacheSlots {
+		c.most *= 2
 	}
-	return &rawCache{size: size, last: uint64(slots - 1), slots: make([]uint64, slots*(slotKey+size))}
+	c.resize(minCacheSlots)
+	return c
+}
+
+// resize empties the cache.
+func (c *rawCache) resize(slots int) {
+	c.last, c.used = uint64(slots-1), 0
+	c.slots = make([]uint64, slots*(slotKey+c.size))
 }
 
 func (c *rawCache) slot(hash uint64) rawSlot {
@@ -205,8 +214,12 @@ func equal(a, b []uint64) bool {
 
 // put remembers the series of a key that find has not found.
 func (c *rawCache) put(hash uint64, key []uint64, series int32) rawSlot {
-	if c.used > int(c.last)*2/3 {
-		c.clear()
+	if slots := int(c.last) + 1; c.used > slots/3 {
+		if slots < c.most {
+			c.resize(2 * slots) // what was in it comes back at the next event of each
+		} else {
+			c.clear()
+		}
 	}
 	at := hash
 	for c.slot(at)[slotSeries] != 0 {

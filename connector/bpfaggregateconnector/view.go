@@ -156,6 +156,9 @@ func (v *view) add(name string, index int, settings *MetricConfig, interval time
 	}
 	if m.kind.windowed() {
 		m.intervals = int((settings.Window + interval - 1) / interval)
+		if m.intervals == 0 {
+			m.intervals = defaultIntervals
+		}
 		v.intervals = max(v.intervals, m.intervals)
 	}
 	v.metrics = append(v.metrics, m)

@@ -3,7 +3,9 @@ package stage
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -19,6 +21,9 @@ type deadLetter struct {
 	onFull  bpf.OnFull
 	stage   string
 	logger  *zap.Logger
+
+	logged   time.Time
+	unlogged uint64 // letters since then
 }
 
 func openDeadLetter(dir *bpf.Directory, stage string, config DeadLetterConfig, logger *zap.Logger) (*deadLetter, error) {
@@ -63,13 +68,27 @@ func (d *deadLetter) put(batch event.Batch, attempts int, reason error) error {
 	if d.queue.Settled(batch.Source, batch.Sequence, 1) > 0 {
 		return nil
 	}
-	d.logger.Warn("event can't be delivered and goes to the dead-letter queue", zap.Error(reason), zap.Int("attempts", attempts))
-	event.PutDeadLetter(d.queue.Outgoing(0), batch, d.stage, attempts, reason.Error())
+	d.log(attempts, reason)
+	// That it is for good goes without saying, and there is room for a short text only.
+	text := strings.TrimPrefix(reason.Error(), "Permanent error: ")
+	event.PutDeadLetter(d.queue.Outgoing(0), batch, d.stage, attempts, text)
 	d.queue.SetVerdict(0, 0)
 	if _, err := d.queue.Push(0, 1, batch.Source, batch.Sequence, d.onFull); err != nil {
 		return fmt.Errorf("dead letter: %w", err)
 	}
 	return nil
+}
+
+// logInterval keeps a stage that refuses everything from filling the log.
+const logInterval = 10 * time.Second
+
+func (d *deadLetter) log(attempts int, reason error) {
+	d.unlogged++
+	if now := time.Now(); now.Sub(d.logged) >= logInterval {
+		d.logger.Warn("events can't be delivered and go to the dead-letter queue",
+			zap.Uint64("events", d.unlogged), zap.NamedError("last_error", reason), zap.Int("attempts", attempts))
+		d.logged, d.unlogged = now, 0
+	}
 }
 
 // acknowledge settles a batch of a lane, of which letters events came here.

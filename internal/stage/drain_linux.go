@@ -153,10 +153,7 @@ func (d *Drain) close() error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.consumer != nil {
-		d.consumer.Close()
-		d.consumer = nil
-	}
+	d.release()
 	return nil
 }
 
@@ -212,7 +209,21 @@ func (d *Drain) round() (moved bool, err error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.consumer.Follow()
+	moved, err = d.consumer.Follow()
+	if errors.Is(err, bpf.ErrNoQueue) { // removed by someone; there may be another one later
+		d.logger.Warn("the queue was removed; it is waited for", zap.String("queue", d.name()))
+		d.release()
+		return false, nil
+	}
+	return moved, err
+}
+
+// release gives the queue up; d.mu is held.
+func (d *Drain) release() {
+	if d.consumer != nil {
+		d.consumer.Close()
+		d.consumer = nil
+	}
 }
 
 // deliverLane delivers one batch of a lane and says how many elements it had.

@@ -77,13 +77,14 @@ func (s *Stage) enqueueChunk(ctx context.Context, chunk event.Batch) error {
 func (s *Stage) push(ctx context.Context, chunk event.Batch, n int) error {
 	onFull := map[OnFull]bpf.OnFull{Block: bpf.Block, DropNewest: bpf.DropNewest, DropOldest: bpf.DropOldest, DropLowPriority: bpf.DropNewest}[s.settings.Queue.OnFull]
 	var deadline time.Time
+	wait := s.patience()
 	for first := 0; ; {
 		settled, err := s.queue.Push(first, n, chunk.Source, chunk.Sequence, onFull)
 		if err != nil {
 			return fmt.Errorf("push to queue: %w", err)
 		}
 		if settled > first {
-			deadline = time.Time{}
+			deadline, wait = time.Time{}, s.patience()
 			for _, bell := range s.filled {
 				ring(bell)
 			}
@@ -99,14 +100,22 @@ func (s *Stage) push(ctx context.Context, chunk event.Batch, n int) error {
 				continue
 			}
 		}
-		if err := s.waitForRoom(ctx, deadline); err != nil {
+		if err := s.waitForRoom(ctx, wait, deadline); err != nil {
 			return err
 		}
+		wait = min(2*wait, patience)
 	}
 }
 
-func (s *Stage) waitForRoom(ctx context.Context, deadline time.Time) error {
-	wait := patience
+// patience is short at first where no worker of this process rings the bell.
+func (s *Stage) patience() time.Duration {
+	if s.settings.Next == nil {
+		return shortestPatience
+	}
+	return patience
+}
+
+func (s *Stage) waitForRoom(ctx context.Context, wait time.Duration, deadline time.Time) error {
 	if !deadline.IsZero() {
 		wait = min(wait, max(time.Until(deadline), 0))
 	}

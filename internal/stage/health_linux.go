@@ -44,6 +44,7 @@ func (s *Stage) watchHealth() {
 type health struct {
 	config HealthConfig
 	lost   uint64 // at the last look
+	deep   int    // looks since the queue became too full
 	losses []loss // that are remembered, oldest first: at most one for each look
 }
 
@@ -66,7 +67,12 @@ func (h *health) check(now time.Time, books Books, capacity int) error {
 	}
 	var errs []error
 	if depth := float64(books.Queued) / float64(capacity); depth > h.config.MaxDepthRatio {
-		errs = append(errs, fmt.Errorf("%d events wait in a queue for %d, more than max_depth_ratio %v allows: the next component is too slow", books.Queued, capacity, h.config.MaxDepthRatio))
+		h.deep++
+	} else {
+		h.deep = 0
+	}
+	if h.deep > 1 { // once may be a burst, or a look in the middle of a pop
+		errs = append(errs, fmt.Errorf("%d events wait in a queue for %d, more than max_depth_ratio %v allows: they are taken out too slowly", books.Queued, capacity, h.config.MaxDepthRatio))
 	}
 	if recent > uint64(h.config.MaxLoss) {
 		errs = append(errs, fmt.Errorf("%d events were dropped or went to the dead letter since %s, more than max_loss %d allows within %s",

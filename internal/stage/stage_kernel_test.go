@@ -202,7 +202,7 @@ func TestPoisonedEventsGoToTheDeadLetterAlone(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, got, 2)
 	assert.EqualValues(t, 13, got[0].Event.Event.Bytes)
-	assert.Equal(t, "Permanent error: poison", event.Text(got[0].Reason[:]))
+	assert.Equal(t, "poison", event.Text(got[0].Reason[:]))
 	assert.Equal(t, "processor/test", event.Text(got[0].Stage[:]))
 }
 

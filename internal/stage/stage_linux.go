@@ -237,9 +237,13 @@ func (s *Stage) close() error {
 	return err
 }
 
-// patience is how long a waiting goroutine trusts that it will be woken before it looks again: a queue in the
-// kernel may be pushed to, and popped from, by another process.
-const patience = 100 * time.Millisecond
+// patience is how long a waiting goroutine trusts that it will be woken before it looks again, and what that grows
+// to where nothing happens: programs of others may push to a queue, and another process may pop from one.
+const (
+	shortestPatience = time.Millisecond // where only another process can make room
+	patience         = 100 * time.Millisecond
+	longestPatience  = time.Second
+)
 
 // ring rings a bell that someone may wait for.
 func ring(bell chan struct{}) {

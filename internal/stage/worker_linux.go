@@ -17,7 +17,7 @@ func (s *Stage) deliverLane(lane int) {
 	redelivered := s.queue.Pending(lane) // an earlier process may have delivered it, and died before it could say so
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for {
+	for idle := patience; ; {
 		n, err := s.deliverOne(s.queue, lane, redelivered)
 		redelivered = false
 		if err != nil {
@@ -25,6 +25,7 @@ func (s *Stage) deliverLane(lane int) {
 		}
 		if n > 0 {
 			ring(s.room)
+			idle = patience
 			continue
 		}
 		select {
@@ -32,10 +33,11 @@ func (s *Stage) deliverLane(lane int) {
 			return
 		default:
 		}
-		timer.Reset(patience)
+		timer.Reset(idle)
 		select {
 		case <-s.filled[lane]:
 		case <-timer.C:
+			idle = min(2*idle, longestPatience)
 		case <-s.stop: // once more, for what came before it
 		}
 	}

@@ -28,6 +28,8 @@ type Config struct {
 	Queue stage.QueueConfig `mapstructure:"queue"`
 	// DeadLetter is the queue of events that the next component refuses for good.
 	DeadLetter stage.DeadLetterConfig `mapstructure:"dead_letter"`
+	// Health says when the processor reports to be unhealthy.
+	Health stage.HealthConfig `mapstructure:"health"`
 	// Retry is how deliveries that fail are tried again.
 	Retry configretry.BackOffConfig `mapstructure:"retry_on_failure"`
 	// Encoding is how events go to the next component.

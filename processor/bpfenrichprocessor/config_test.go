@@ -37,6 +37,7 @@ func TestLoadConfig(t *testing.T) {
 			PasswdFile:    "/etc/passwd",
 			Queue:         stage.QueueConfig{Capacity: 10_000, Lanes: 1, Distribution: stage.RoundRobin, OnFull: stage.Block},
 			DeadLetter:    stage.DeadLetterConfig{Capacity: 1_000, OnFull: stage.DropOldest},
+			Health:        stage.HealthConfig{MaxDepthRatio: 0.9, LossWindow: time.Minute},
 			Retry: configretry.BackOffConfig{
 				Enabled: true, InitialInterval: 100 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 1.5, MaxInterval: 30 * time.Second,
 			},
@@ -49,6 +50,7 @@ func TestLoadConfig(t *testing.T) {
 	all.PinPath, all.Cache, all.LookupTimeout, all.PasswdFile = "", CacheConfig{Processes: 1000, Cgroups: 10}, 5*time.Millisecond, "/hostfs/etc/passwd"
 	all.Queue = stage.QueueConfig{Capacity: 20_000, Lanes: 4, Distribution: stage.Hash, OnFull: stage.DropOldest}
 	all.DeadLetter = stage.DeadLetterConfig{Capacity: 10, OnFull: stage.DropNewest}
+	all.Health = stage.HealthConfig{MaxDepthRatio: 0.5, MaxLoss: 10, LossWindow: 5 * time.Minute}
 	all.Retry.Enabled, all.Encoding = false, event.EncodingRecords
 	for name, want := range map[string]*Config{"": byDefault(), "all": all, "no_users": noUsers} {
 		t.Run(name, func(t *testing.T) {
@@ -70,6 +72,7 @@ func TestInvalidConfig(t *testing.T) {
 		"contradictory_block_timeout": `queue: block_timeout is set, but on_full is drop_newest: it needs on_full: block`,
 		"dead_letter_that_blocks":     `dead_letter: on_full is "block", must be drop_newest or drop_oldest`,
 		"retry_without_pause":         `retry_on_failure: initial_interval is 0s, which means tries without a pause: use 100ms or more, or enabled: false for no second try`,
+		"health":                      "health: max_depth_ratio is 0, must be above 0 and at most 1; with 1 a full queue is healthy",
 		"encoding":                    `encoding: encoding: "json" is unknown: use frames or records`,
 	}
 	conf, err := confmaptest.LoadConf(filepath.Join("testdata", "invalid.yaml"))

@@ -7,7 +7,7 @@
 //   - resolver_linux.go: the workers that look up, beside the event path.
 //   - source_linux.go: where they look.
 //
-// What knows the formats of the system is in internal: procfs, cgroupfs, container and users.
+// What knows the formats of the system is in internal: procfs, cgroupfs, container and users; clock is the cache.
 package bpfenrichprocessor
 
 //go:generate mdatagen metadata.yaml

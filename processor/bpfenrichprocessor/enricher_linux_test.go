@@ -137,7 +137,7 @@ func service(changes ...func(*event.Event)) event.Event {
 	return e
 }
 
-func exec(path string) func(*event.Event) {
+func execOf(path string) func(*event.Event) {
 	return func(e *event.Event) {
 		e.Category, e.Operation = event.CategoryProcess, event.ProcessExec
 		e.SetName(path)
@@ -252,9 +252,9 @@ func TestContexts(t *testing.T) {
 		{"gone", nil, service(gonePid), want("", "", "root", inContainer, missing(event.MissingNotFound))},
 		{"reused pid", nil, service(func(e *event.Event) { e.Process.Start = 999 }), want("", "", "root", inContainer, missing(event.MissingNotFound))},
 		{"cgroup is gone too", nil, service(gonePid, func(e *event.Event) { e.Process.CgroupID = 9 }), want("", "", "root", container.Identity{}, missing(event.MissingNotFound))},
-		{"gone, but seen to exec", nil, service(gonePid, exec("/usr/bin/cat")), want("cat", "", "root", inContainer, missing(event.MissingNotFound))},
-		{"gone, exec with a cut name", nil, service(gonePid, exec("/usr/lib/a/very/long/path/that/does/not/fit/cat")), want("", "", "root", inContainer, missing(event.MissingNotFound))},
-		{"exec before the lookup", nil, service(exec("/usr/bin/cat")), all},
+		{"gone, but seen to exec", nil, service(gonePid, execOf("/usr/bin/cat")), want("cat", "", "root", inContainer, missing(event.MissingNotFound))},
+		{"gone, exec with a cut name", nil, service(gonePid, execOf("/usr/lib/a/very/long/path/that/does/not/fit/cat")), want("", "", "root", inContainer, missing(event.MissingNotFound))},
+		{"exec before the lookup", nil, service(execOf("/usr/bin/cat")), all},
 		{"nobody", nil, event.Event{Version: 1, Category: event.CategoryNetwork}, want("", "", "", container.Identity{}, missing(event.MissingUnknown))},
 		{"idle", nil, service(func(e *event.Event) { e.Process.TGID, e.Process.TID, e.Process.CgroupID = 0, 0, 1 }), want("", "", "", container.Identity{}, missing(event.MissingUnknown))},
 		{"no start", nil, service(func(e *event.Event) { e.Process.Start = 0 }), want("", "", "root", inContainer, missing(event.MissingUnknown))},
@@ -293,9 +293,9 @@ func TestWhatChangesIsLookedUpAgain(t *testing.T) {
 		want   event.Context
 		asked  int
 	}{
-		{"exec", becomes, service(later, exec("/bin/other.sh")), want("other.bin", "init", "root", inContainer), 2},
-		{"exec of before the lookup", becomes, service(exec("/bin/other.sh")), before, 1},
-		{"exec and gone", ends, service(later, exec("/bin/other.sh")), want("other.sh", "init", "root", inContainer), 2},
+		{"exec", becomes, service(later, execOf("/bin/other.sh")), want("other.bin", "init", "root", inContainer), 2},
+		{"exec of before the lookup", becomes, service(execOf("/bin/other.sh")), before, 1},
+		{"exec and gone", ends, service(later, execOf("/bin/other.sh")), want("other.sh", "init", "root", inContainer), 2},
 		{"another name", becomes, service(later, renamed), want("other.bin", "init", "root", inContainer), 2},
 		{"another name of before the lookup", becomes, service(renamed), before, 1},
 		{"another name and gone", ends, service(later, renamed), want("", "init", "root", inContainer, missing(event.MissingNotFound)), 2},
@@ -319,7 +319,7 @@ func TestWhatChangesIsLookedUpAgain(t *testing.T) {
 
 func TestExecOfAProcessThatIsGoneServesItsLaterEvents(t *testing.T) {
 	f := newFixture(t, nil)
-	got := f.contexts(service(gonePid), service(gonePid, exec("/bin/sh")), service(gonePid), service(gonePid, exec("ls")), service(gonePid))
+	got := f.contexts(service(gonePid), service(gonePid, execOf("/bin/sh")), service(gonePid), service(gonePid, execOf("ls")), service(gonePid))
 	for i, executable := range []string{"", "sh", "sh", "ls", "ls"} {
 		assert.Equal(t, want(executable, "", "root", inContainer, missing(event.MissingNotFound)), got[i])
 	}
@@ -470,8 +470,9 @@ func TestTelemetry(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(builder.Shutdown)
 
-	f.contexts(service(), service(), service(func(e *event.Event) { e.Process.UID = 7 }))  // 1 miss, 2 hits
-	f.contexts(service(gonePid), event.Event{Version: 1, Category: event.CategoryNetwork}) // 2 misses, 1 eviction
+	f.contexts(service(), service(), service(func(e *event.Event) { e.Process.UID = 7 })) // 1 miss, 2 hits
+	f.contexts(service(gonePid))                                                          // 1 miss
+	f.contexts(event.Event{Version: 1, Category: event.CategoryNetwork})                  // 1 miss, 1 eviction
 	point := func(value int64, attributes ...string) metricdata.DataPoint[int64] {
 		set := []attribute.KeyValue{attribute.String("kind", attributes[0])}
 		if len(attributes) > 1 {

@@ -33,6 +33,7 @@ func createDefaultConfig() component.Config {
 		PasswdFile:    "/etc/passwd",
 		Queue:         stage.NewQueueConfig(),
 		DeadLetter:    stage.NewDeadLetterConfig(),
+		Health:        stage.NewHealthConfig(),
 		Retry:         stage.NewRetryConfig(),
 		Encoding:      event.EncodingFrames,
 	}

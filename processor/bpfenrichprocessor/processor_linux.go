@@ -36,6 +36,7 @@ func newProcessor(set processor.Settings, config *Config, next consumer.Logs) *e
 		ElementSize: event.EnrichedSize,
 		Queue:       config.Queue,
 		DeadLetter:  config.DeadLetter,
+		Health:      config.Health,
 		Retry:       config.Retry,
 		Encoding:    config.Encoding,
 		Next:        next,

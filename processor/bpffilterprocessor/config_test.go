@@ -38,6 +38,7 @@ func TestLoadConfig(t *testing.T) {
 			Drop:       []match.Config{{Priority: []string{"low"}, PID: match.Range{Max: ptr(99)}}},
 			Queue:      stage.QueueConfig{Capacity: 10_000, Lanes: 1, Distribution: stage.RoundRobin, OnFull: stage.Block},
 			DeadLetter: stage.DeadLetterConfig{Capacity: 1_000, OnFull: stage.DropOldest},
+			Health:     stage.HealthConfig{MaxDepthRatio: 0.9, LossWindow: time.Minute},
 			Retry: configretry.BackOffConfig{
 				Enabled: true, InitialInterval: 100 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 1.5, MaxInterval: 30 * time.Second,
 			},
@@ -62,6 +63,7 @@ func TestLoadConfig(t *testing.T) {
 			},
 			Queue:      stage.QueueConfig{Capacity: 20_000, Lanes: 4, Distribution: stage.Hash, OnFull: stage.Block, BlockTimeout: time.Second},
 			DeadLetter: stage.DeadLetterConfig{Capacity: 10, OnFull: stage.DropNewest},
+			Health:     stage.HealthConfig{MaxDepthRatio: 0.5, MaxLoss: 10, LossWindow: 5 * time.Minute},
 			Retry: configretry.BackOffConfig{
 				Enabled: true, InitialInterval: time.Second, Multiplier: 2, MaxInterval: 10 * time.Second, MaxElapsedTime: time.Minute,
 			},
@@ -93,7 +95,7 @@ func TestInvalidConfig(t *testing.T) {
 		"queue_beyond_memory":  `queue: capacity is 99999999999, must be at most 1073741824: an event takes up to 256 bytes of kernel memory`,
 		"queue": "queue: lanes is 17, must be 1 to 16\n" +
 			"distribution is \"random\", must be round_robin or hash\n" +
-			"on_full is \"explode\", must be block, drop_newest or drop_oldest\n" +
+			"on_full is \"explode\", must be one of block, drop_newest, drop_oldest, drop_low_priority\n" +
 			"block_timeout is -1s, must not be negative",
 		"contradictory_block_timeout": `queue: block_timeout is set, but on_full is drop_oldest: it needs on_full: block`,
 		"dead_letter_that_blocks":     "dead_letter: capacity is 0, must be at least 1 for each lane\non_full is \"block\", must be drop_newest or drop_oldest",
@@ -101,6 +103,7 @@ func TestInvalidConfig(t *testing.T) {
 			"retry_on_failure: max_interval is 0s, which means tries without a pause: use 100ms or more, or enabled: false for no second try\n" +
 			"retry_on_failure: multiplier is 0, which shortens the pauses to none: use 1 or more",
 		"retry":    `retry_on_failure: 'max_elapsed_time' must not be less than 'max_interval'`,
+		"health":   "health: max_depth_ratio is 0, must be above 0 and at most 1; with 1 a full queue is healthy",
 		"encoding": `encoding: encoding: "json" is unknown: use frames or records`,
 	}
 	conf, err := confmaptest.LoadConf(filepath.Join("testdata", "invalid.yaml"))

@@ -25,6 +25,7 @@ func createDefaultConfig() component.Config {
 		Drop:       []match.Config{{Priority: []string{event.PriorityLow.String()}, PID: match.Range{Max: &maxPID}}},
 		Queue:      stage.NewQueueConfig(),
 		DeadLetter: stage.NewDeadLetterConfig(),
+		Health:     stage.NewHealthConfig(),
 		Retry:      stage.NewRetryConfig(),
 		Encoding:   event.EncodingFrames,
 	}

@@ -25,6 +25,7 @@ func newProcessor(set processor.Settings, config *Config, next consumer.Logs) (*
 		ElementSize: event.Size,
 		Queue:       config.Queue,
 		DeadLetter:  config.DeadLetter,
+		Health:      config.Health,
 		Retry:       config.Retry,
 		Encoding:    config.Encoding,
 		Next:        next,

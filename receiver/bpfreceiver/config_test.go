@@ -74,9 +74,9 @@ func TestValidConfigs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conf, err := load(t, "valid.yaml").Sub(name)
 			require.NoError(t, err)
-			config := createDefaultConfig().(*Config)
+			config := newConfig()
 			require.NoError(t, conf.Unmarshal(config))
-			want := createDefaultConfig().(*Config)
+			want := newConfig()
 			change(want)
 			assert.Equal(t, want, config)
 			assert.NoError(t, confmap.Validate(config))
@@ -97,7 +97,7 @@ func TestInvalidConfigs(t *testing.T) {
 			require.NoError(t, err)
 			want, ok := test.Get("error").(string)
 			require.True(t, ok)
-			config := createDefaultConfig().(*Config)
+			config := newConfig()
 			if err = conf.Unmarshal(config); err == nil {
 				err = confmap.Validate(config)
 			}

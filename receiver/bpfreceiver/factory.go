@@ -16,7 +16,9 @@ func NewFactory() receiver.Factory {
 	return receiver.NewFactory(metadata.Type, createDefaultConfig, receiver.WithLogs(createLogs, metadata.LogsStability))
 }
 
-func createDefaultConfig() component.Config {
+func createDefaultConfig() component.Config { return newConfig() }
+
+func newConfig() *Config {
 	return &Config{
 		PinPath: "/sys/fs/bpf/kernelpipe",
 		Probes: ProbesConfig{

@@ -2,6 +2,7 @@ package bpfreceiver
 
 import (
 	"context"
+	"fmt"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
@@ -10,5 +11,9 @@ import (
 
 // createLogs touches nothing in the kernel: the Collector's validate command creates components too.
 func createLogs(_ context.Context, settings receiver.Settings, config component.Config, next consumer.Logs) (receiver.Logs, error) {
-	return &bpfReceiver{config: config.(*Config), settings: settings, next: next}, nil
+	own, ok := config.(*Config)
+	if !ok {
+		return nil, fmt.Errorf("configuration is a %T, expected a %T", config, own)
+	}
+	return &bpfReceiver{config: own, settings: settings, next: next}, nil
 }

@@ -18,7 +18,7 @@ func TestFactory(t *testing.T) {
 	assert.Equal(t, metadata.Type, factory.Type())
 	config := factory.CreateDefaultConfig()
 	require.NoError(t, componenttest.CheckConfigStruct(config))
-	assert.ErrorIs(t, config.(*Config).Probes.Validate(), errNoProbes, "what to trace is for the user to say")
+	assert.ErrorIs(t, newConfig().Probes.Validate(), errNoProbes, "what to trace is for the user to say")
 
 	// Creating touches nothing in the kernel, and a receiver that was not started can be shut down, twice.
 	created, err := factory.CreateLogs(t.Context(), receivertest.NewNopSettings(metadata.Type), config, consumertest.NewNop())

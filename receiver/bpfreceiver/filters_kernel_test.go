@@ -148,9 +148,22 @@ func TestOwnProcessInPIDNamespace(t *testing.T) {
 }
 
 func TestMissingCapabilities(t *testing.T) {
-	p := begin(t, "no_capability", argument{})
-	p.tell()
-	output := p.end()
+	output := startWith(t)
 	assert.Contains(t, output, "missing capability CAP_BPF, needed to load BPF programs and make BPF maps")
 	assert.Contains(t, output, "missing capability CAP_PERFMON, needed to attach BPF programs to tracepoints")
+	output = startWith(t, unix.CAP_BPF)
+	assert.NotContains(t, output, "CAP_BPF")
+	assert.Contains(t, output, "missing capability CAP_PERFMON")
+}
+
+func TestLeastPrivilege(t *testing.T) {
+	assert.True(t, strings.HasPrefix(startWith(t, unix.CAP_BPF, unix.CAP_PERFMON), "<nil>\n"))
+}
+
+// startWith has a receiver start in a process with these capabilities only, and returns its error.
+func startWith(t *testing.T, capabilities ...int) string {
+	t.Helper()
+	p := begin(t, "capabilities", argument{Capabilities: capabilities})
+	p.tell()
+	return p.end()
 }

@@ -82,7 +82,7 @@ func configure(t testing.TB, yaml string) *Config {
 	require.NoError(t, err)
 	conf, err := retrieved.AsConf()
 	require.NoError(t, err)
-	config := createDefaultConfig().(*Config)
+	config := newConfig()
 	config.PinPath = ""
 	require.NoError(t, conf.Unmarshal(config))
 	require.NoError(t, confmap.Validate(config))
@@ -131,7 +131,9 @@ func create(t testing.TB, config *Config, next *sink) *instance {
 	settings.ID = component.NewID(metadata.Type)
 	created, err := NewFactory().CreateLogs(context.Background(), settings, config, next)
 	require.NoError(t, err)
-	return &instance{bpfReceiver: created.(*bpfReceiver), host: &host{Host: componenttest.NewNopHost()}, sink: next, logs: logs, telemetry: telemetry}
+	r, ok := created.(*bpfReceiver)
+	require.True(t, ok)
+	return &instance{bpfReceiver: r, host: &host{Host: componenttest.NewNopHost()}, sink: next, logs: logs, telemetry: telemetry}
 }
 
 // start starts a receiver, which is shut down at the end of the test at the latest.

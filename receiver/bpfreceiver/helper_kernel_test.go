@@ -28,6 +28,7 @@ const (
 	helperWorkload = "KERNELPIPE_TEST_WORKLOAD"
 	helperArgument = "KERNELPIPE_TEST_ARGUMENT"
 	helperCommand  = "KERNELPIPE_TEST_COMMAND"
+	helperDir      = "KERNELPIPE_TEST_DIR" // the test's, so that it is removed however the helper ends
 )
 
 // workCommand is the name of the thread that works; a parallel run of the tests has another.
@@ -50,7 +51,7 @@ func TestHelperProcess(t *testing.T) {
 	fmt.Println("ready")
 	_, err := input.ReadString('\n')
 	require.NoError(t, err)
-	h := &helper{t: t, input: input, dir: t.TempDir()}
+	h := &helper{t: t, input: input, dir: os.Getenv(helperDir)}
 	if argument := os.Getenv(helperArgument); argument != "" {
 		require.NoError(t, json.Unmarshal([]byte(argument), &h.argument))
 	}
@@ -72,7 +73,7 @@ func begin(t testing.TB, workload string, argument any, attributes ...func(*exec
 	encoded, err := json.Marshal(argument)
 	require.NoError(t, err)
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestHelperProcess$", "-test.count=1")
-	cmd.Env = append(os.Environ(), helperWorkload+"="+workload, helperArgument+"="+string(encoded), helperCommand+"="+workCommand(),
+	cmd.Env = append(os.Environ(), helperWorkload+"="+workload, helperArgument+"="+string(encoded), helperCommand+"="+workCommand(), helperDir+"="+t.TempDir(),
 		"GODEBUG=asyncpreemptoff=1", "GOGC=off", "GORACE=atexit_sleep_ms=0") // no signals and no collector on the thread
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -147,8 +148,9 @@ type argument struct {
 	N       int
 	UID     int
 	PinPath string
-	Path    string
 	Events  int64
+
+	Capabilities []int
 }
 
 // must ends the helper, with a trace that the test shows.

@@ -97,12 +97,15 @@ probes:
   syscall: {include: [clone, clone3], command: [$COMMAND]}
 `, "threads", argument{N: n})
 	got := tallyOf(events)
-	assert.Equal(t, count{events: n}, got["process.fork"])
-	assert.Equal(t, count{events: n}, got["process.exec"])
-	assert.Equal(t, count{events: n}, got["process.exit 7"])
+	for _, key := range []string{"process.fork", "process.exec", "process.exit 7"} {
+		assert.Equal(t, count{events: n}, got[key], key)
+		delete(got, key)
+	}
 	made := got["syscall.clone"].events + got["syscall.clone3"].events
 	assert.GreaterOrEqual(t, made, n*threads)
-	assert.Len(t, events, 3*n+made)
+	for key := range got {
+		assert.Contains(t, key, "syscall.clone", "there is nothing else; the end may interrupt one")
+	}
 }
 
 func TestTCP(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -42,7 +43,7 @@ var workloads = map[string]func(*helper){
 	"calls":         workCalls,
 	"own_calls":     workOwnCalls,
 	"simulation":    workSimulation,
-	"no_capability": workNoCapability,
+	"capabilities":  workCapabilities,
 	"calls_on_tell": workCallsOnTell,
 	"bench":         workBench,
 }
@@ -92,13 +93,16 @@ func workFailedExecs(h *helper) {
 // N processes with many threads, all of which end at once.
 func workThreads(h *helper) {
 	if os.Getenv("KERNELPIPE_TEST_THREADS") != "" {
+		var running sync.WaitGroup
 		for range 60 {
+			running.Add(1)
 			go func() {
 				runtime.LockOSThread()
+				running.Done()
 				must(unix.Nanosleep(&unix.Timespec{Sec: 60}, nil))
 			}()
 		}
-		time.Sleep(20 * time.Millisecond)
+		running.Wait()
 		os.Exit(7)
 	}
 	self := h.link("/proc/self/exe")
@@ -433,7 +437,7 @@ func workIdentity(h *helper) {
 		}
 		calls(h.argument.N)
 	})
-	os.Exit(0) // as another user it can't clean up; the test does
+	os.Exit(0) // as another user it can't end in the usual way
 }
 
 // N short calls and N long ones.
@@ -476,6 +480,8 @@ func workBench(h *helper) {
 	must(os.WriteFile(path, bytes.Repeat([]byte{1}, 4096), 0o600))
 	fd := must1(unix.Open(path, unix.O_RDONLY, 0))
 	buffer := make([]byte, 64)
+	listener, address := listen(128)
+	shell := must1(filepath.EvalSymlinks("/bin/sh"))
 	rename(workCommand())
 	for {
 		line, err := h.input.ReadString('\n')
@@ -487,6 +493,29 @@ func workBench(h *helper) {
 		must1(fmt.Sscanf(line, "%s %d", &kind, &n))
 		start := time.Now()
 		switch kind {
+		case "file":
+			for range n {
+				file := must1(unix.Open(path, unix.O_RDONLY, 0))
+				must1(unix.Read(file, buffer))
+				must(unix.Close(file))
+			}
+		case "connection":
+			for range n {
+				client := stream(0)
+				must(unix.Connect(client, address))
+				server, _, err := unix.Accept(listener)
+				must(err)
+				must1(unix.Write(client, buffer))
+				must1(unix.Read(server, buffer))
+				// A reset, so that no ports are used up.
+				must(unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+				must(unix.Close(client))
+				must(unix.Close(server))
+			}
+		case "process":
+			for range n {
+				spawn(shell, "-c", ":")
+			}
 		case "getppid":
 			calls(n)
 		case "pread":
@@ -523,12 +552,16 @@ func workSimulation(h *helper) {
 	select {}
 }
 
-// A receiver that starts without any capability, and says what is missing.
-func workNoCapability(h *helper) {
+// A receiver that starts with no other capabilities than the given ones, and says what is missing.
+func workCapabilities(h *helper) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	must(unix.Capset(&header, &none[0])) // of this thread only
-	r := create(h.t, configure(h.t, `probes: {process: }`), &sink{})
+	var set [2]unix.CapUserData
+	for _, capability := range h.argument.Capabilities {
+		set[capability/32].Effective |= 1 << (capability % 32)
+		set[capability/32].Permitted |= 1 << (capability % 32)
+	}
+	must(unix.Capset(&header, &set[0])) // of this thread only
+	r := create(h.t, configure(h.t, `probes: {process: , network: , filesystem: , syscall: , simulate: {events: 10}}`), &sink{})
 	fmt.Println(r.Start(context.Background(), r.host))
 	must(r.Shutdown(context.Background()))
 }

@@ -1,0 +1,170 @@
+package bpfaggregateconnector
+
+import (
+	"math"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+
+	"github.com/kernelpipe/kernelpipe/connector/bpfaggregateconnector/internal/metadata"
+	"github.com/kernelpipe/kernelpipe/internal/match"
+)
+
+func load(t testing.TB, name string) (*Config, error) {
+	t.Helper()
+	conf, err := confmaptest.LoadConf(filepath.Join("testdata", "config.yaml"))
+	require.NoError(t, err)
+	sub, err := conf.Sub(component.NewIDWithName(metadata.Type, name).String())
+	require.NoError(t, err)
+	config := createDefaultConfig().(*Config)
+	return config, sub.Unmarshal(config)
+}
+
+func TestLoadConfig(t *testing.T) {
+	byDefault := func() *Config { return createDefaultConfig().(*Config) }
+	all := byDefault()
+	all.PinPath, all.Interval, all.Temporality, all.CardinalityLimit, all.ExpireAfter = "/sys/fs/bpf/mine", 15*time.Second, Delta, 100, 0
+	all.ResourceAttributes.HostName.Enabled = false
+	set := func(config *Config, name string, change func(*MetricConfig)) {
+		metric, ok := config.Metrics[name]
+		if !ok {
+			metric = newMetric()
+		}
+		change(&metric)
+		config.Metrics[name] = metric
+	}
+	set(all, "kernel.events", func(m *MetricConfig) { m.Dimensions = []string{"kernel.event.category", "container.id"} })
+	set(all, "kernel.io", func(m *MetricConfig) { m.Enabled = false })
+	set(all, "kernel.event.duration", func(m *MetricConfig) {
+		m.Histogram.Boundaries = []time.Duration{time.Millisecond, 10 * time.Millisecond}
+	})
+	set(all, "kernel.event.duration_quantile", func(m *MetricConfig) {
+		m.Enabled, m.Quantiles, m.Window = true, []float64{0.95}, 30*time.Second
+	})
+	set(all, "failed.connects", func(m *MetricConfig) {
+		m.Kind, m.Description = Events, "Connects that failed."
+		m.Match, m.Dimensions = match.Config{Operation: []string{"connect"}, ErrorsOnly: true}, []string{"process.executable.name", "error.type"}
+	})
+	nothing := byDefault()
+	for name := range nothing.Metrics {
+		set(nothing, name, func(m *MetricConfig) { m.Enabled = false })
+	}
+	noDimensions := byDefault()
+	set(noDimensions, "kernel.events", func(m *MetricConfig) { m.Dimensions = []string{} })
+	for name, want := range map[string]*Config{"": byDefault(), "all": all, "nothing": nothing, "no_dimensions": noDimensions} {
+		t.Run(name, func(t *testing.T) {
+			got, err := load(t, name)
+			require.NoError(t, err)
+			got.ResourceAttributes = want.ResourceAttributes // it notes what the user has set, for itself
+			assert.Equal(t, want, got)
+			require.NoError(t, confmap.Validate(got))
+		})
+	}
+	_, err := load(t, "unknown_key")
+	require.ErrorContains(t, err, "invalid keys: dimension")
+}
+
+func TestValidate(t *testing.T) {
+	metric := func(change func(*MetricConfig)) func(*Config) {
+		return func(c *Config) {
+			m := newMetric()
+			m.Kind = Events
+			change(&m)
+			c.Metrics["mine"] = m
+		}
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*Config)
+		err    string
+	}{
+		{"relative pin_path", func(c *Config) { c.PinPath = "pins" }, `pin_path is "pins"`},
+		{"interval", func(c *Config) { c.Interval = time.Millisecond }, "interval is 1ms, must be at least 10ms"},
+		{"temporality", func(c *Config) { c.Temporality = "gauge" }, `temporality is "gauge", must be cumulative or delta`},
+		{"limit too low", func(c *Config) { c.CardinalityLimit = 1 }, "cardinality_limit is 1, must be 2"},
+		{"limit too high", func(c *Config) { c.CardinalityLimit = 1e9 }, "cardinality_limit is 1000000000"},
+		{"expiry within an interval", func(c *Config) { c.ExpireAfter = time.Second }, "expire_after is 1s, must be at least the interval of 10s"},
+		{"negative expiry", func(c *Config) { c.ExpireAfter = -1 }, "expire_after is -1ns"},
+		{"name", func(c *Config) { c.Metrics["1 metric"] = c.Metrics["kernel.events"] }, "metrics: 1 metric: the name must be"},
+		{"kind", metric(func(m *MetricConfig) { m.Kind = "" }), `metrics: mine: kind is "", must be one of events, bytes, duration, latency, rate, quantiles`},
+		{"unknown dimension", metric(func(m *MetricConfig) { m.Dimensions = []string{"pid"} }), `dimensions: unknown dimension "pid": use some of kernel.event.category`},
+		{"dimension twice", metric(func(m *MetricConfig) { m.Dimensions = []string{"process.pid", "process.pid"} }), "process.pid is there twice"},
+		{"operation alone", metric(func(m *MetricConfig) { m.Dimensions = []string{"kernel.event.operation"} }), "kernel.event.operation without kernel.event.category"},
+		{"window", metric(func(m *MetricConfig) { m.Kind, m.Window = Rate, time.Second }), "window is 1s, must be 1 to 120 times the interval of 10s, or 0 for 6 times"},
+		{"window too long", metric(func(m *MetricConfig) { m.Kind, m.Window = Rate, time.Hour }), "window is 1h0m0s"},
+		{"no quantiles", metric(func(m *MetricConfig) { m.Kind, m.Quantiles = Quantiles, nil }), "quantiles has 0 entries"},
+		{"quantile", metric(func(m *MetricConfig) { m.Kind, m.Quantiles = Quantiles, []float64{99} }), "quantiles: 99 is not between 0 and 1"},
+		{"no quantile", metric(func(m *MetricConfig) { m.Kind, m.Quantiles = Quantiles, []float64{math.NaN()} }), "quantiles: NaN is not"},
+		{"quantile twice", metric(func(m *MetricConfig) { m.Kind, m.Quantiles = Quantiles, []float64{0.5, 0.5} }), "0.5 is there twice"},
+		{"max_size", metric(func(m *MetricConfig) { m.Kind, m.Histogram.MaxSize = Duration, 1 }), "max_size is 1, must be 2 to 448"},
+		{"max_scale", metric(func(m *MetricConfig) { m.Kind, m.Histogram.MaxScale = Duration, 20 }), "max_scale is 20, must be -10 to 3"},
+		{"boundaries", metric(func(m *MetricConfig) { m.Kind, m.Histogram.Boundaries = Duration, []time.Duration{2, 1} }), "boundary 1ns must be greater"},
+		{"boundaries of another kind", metric(func(m *MetricConfig) { m.Histogram.Boundaries = []time.Duration{1} }), "boundaries are for kinds duration and latency, this is of kind events"},
+		{"too many boundaries", metric(func(m *MetricConfig) { m.Kind, m.Histogram.Boundaries = Duration, make([]time.Duration, 448) }), "448 boundaries"},
+		{"match", metric(func(m *MetricConfig) { m.Match.Category = []string{"disk"} }), `unknown category "disk"`},
+		{"too many views", func(c *Config) {
+			for n := range 65 {
+				limit := int64(n)
+				metric(func(m *MetricConfig) { m.Match.PID.Max = &limit })(c)
+				c.Metrics["mine"+string(rune('A'+n%26))+string(rune('A'+n/26))] = c.Metrics["mine"]
+			}
+		}, "different combinations of match, dimensions and histogram, and there is room for 64"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			config := createDefaultConfig().(*Config)
+			test.change(config)
+			require.ErrorContains(t, confmap.Validate(config), test.err)
+		})
+	}
+}
+
+func TestViewsAreShared(t *testing.T) {
+	config := createDefaultConfig().(*Config)
+	views, err := newViews(config)
+	require.NoError(t, err)
+	var names []string
+	for _, v := range views {
+		names = append(names, v.name)
+	}
+	assert.ElementsMatch(t, []string{"kernel.event.duration,kernel.events,kernel.io", "kernel.event.latency,kernel.event.rate"}, names)
+
+	// What does not change the series does not change the fingerprint.
+	before := map[uint64]bool{}
+	for _, v := range views {
+		before[v.fingerprint] = true
+	}
+	config.Interval, config.CardinalityLimit, config.Temporality = time.Minute, 10, Delta
+	metric := config.Metrics["kernel.events"]
+	metric.Dimensions = []string{"error.type", "process.executable.name", "kernel.event.operation", "kernel.event.category"}
+	config.Metrics["renamed"] = metric
+	for _, name := range []string{"kernel.events", "kernel.event.duration", "kernel.io"} {
+		metric := config.Metrics[name]
+		metric.Enabled = false
+		config.Metrics[name] = metric
+	}
+	views, err = newViews(config)
+	require.NoError(t, err)
+	require.Len(t, views, 2)
+	for _, v := range views {
+		assert.True(t, before[v.fingerprint], v.name)
+	}
+	assert.Equal(t, 5, views[0].limit, "four categories and the overflow series")
+
+	a := MetricConfig{Kind: Events, Match: match.Config{Category: []string{"network", "process"}}}
+	b := MetricConfig{Kind: Bytes, Match: match.Config{Category: []string{"process", "network", "process"}}}
+	va, err := newView(config, &a)
+	require.NoError(t, err)
+	vb, err := newView(config, &b)
+	require.NoError(t, err)
+	assert.Equal(t, va.fingerprint, vb.fingerprint)
+	b.Match.ErrorsOnly = true
+	vb, err = newView(config, &b)
+	require.NoError(t, err)
+	assert.NotEqual(t, va.fingerprint, vb.fingerprint)
+}

@@ -1,0 +1,254 @@
+package bpfaggregateconnector
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	conventions "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/event"
+)
+
+// anyEvent returns an event of few different values, so that pairs are alike now and then, with bytes that mean
+// nothing now and then.
+func anyEvent(r *rand.Rand) event.Enriched {
+	few := func(n int) int { return r.IntN(n) }
+	text := func(room []byte) {
+		event.SetText(room, []string{"", "a", "b\xff", "b?", "sh"}[few(5)])
+		if few(8) == 0 {
+			room[len(room)-1] = 'x' // behind the NUL
+		}
+	}
+	e := event.Enriched{Event: event.Event{
+		Version: event.Version, Category: event.Categories()[few(4)], Operation: uint16(1 + few(4)), Priority: event.Priority(few(4)),
+		Time: r.Uint64(), Duration: r.Uint64N(3), Bytes: r.Uint64N(100), Result: []int64{0, 1, 5000, -2, -13, -4000, -100000, 137, 300}[few(9)],
+	}}
+	if few(4) > 0 {
+		e.Event.Process = event.Process{
+			CgroupID: uint64(few(2)), Start: uint64(few(3)), TGID: uint32(few(3)), TID: uint32(few(3)), UID: uint32(few(2)), GID: uint32(few(2)),
+		}
+		text(e.Event.Process.Comm[:])
+	}
+	switch few(3) {
+	case 0:
+		*e.Event.Network() = event.Network{
+			Family: []uint16{0, familyUnix, familyIPv4, familyIPv6, 16}[few(5)], Protocol: []uint16{0, protocolTCP, protocolUDP, 1}[few(4)],
+			LocalPort: uint16(few(2)), RemotePort: uint16(few(2)), LocalAddress: [16]byte{127, 0, 0, byte(few(2))}, RemoteAddress: [16]byte{15: byte(few(2))},
+		}
+	case 1:
+		text(e.Event.Payload[:])
+	case 2:
+		e.Event.Lifecycle().Signal = uint32(few(3))
+	}
+	if few(3) > 0 {
+		c := &e.Context
+		for _, room := range [][]byte{c.Executable[:], c.Parent[:], c.Ancestor[:], c.User[:]} {
+			text(room)
+		}
+		c.ParentTGID, c.Known = uint32(few(2)), event.Known(few(64))
+		c.ContainerID[0], c.PodUID[0] = byte(few(2)), byte(few(2))
+	}
+	return e
+}
+
+// attributesOf returns all attributes of a series, in one string.
+func attributesOf(dimensions []dimension, s *bpf.Series) string {
+	attributes := pcommon.NewMap()
+	for i := range dimensions {
+		dimensions[i].put(attributes, s)
+	}
+	text := ""
+	for key, value := range attributes.All() {
+		text += key + "=" + value.AsString() + "(" + value.Type().String() + ");"
+	}
+	return text
+}
+
+// TestSeriesAreAttributes: two events are of one series if and only if they have the same attributes, and events
+// with the same raw key are of one series. Any choice of dimensions has to have it.
+func TestSeriesAreAttributes(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	all := dimensions()
+	for range 200 {
+		var chosen []dimension
+		for _, d := range all {
+			if r.IntN(6) == 0 {
+				chosen = append(chosen, d)
+			}
+		}
+		if v := (&view{dimensions: chosen}); hasDimension(v, dimensionOperation) && !hasDimension(v, dimensionCategory) {
+			continue // is refused
+		}
+		raw := newRawKey(chosen)
+		bySeries, byAttributes, byRaw := map[bpf.Series]string{}, map[string]bpf.Series{}, map[[maxRawKey]uint64]bpf.Series{}
+		for range 2000 {
+			e := anyEvent(r)
+			var series bpf.Series
+			for i := range chosen {
+				chosen[i].take(&e, &series)
+			}
+			text := attributesOf(chosen, &series)
+			if other, ok := bySeries[series]; ok {
+				require.Equal(t, other, text)
+			}
+			if other, ok := byAttributes[text]; ok {
+				require.Equal(t, other, series, text)
+			}
+			var key [maxRawKey]uint64
+			raw.take(&e.Event, &e.Context, &key)
+			if other, ok := byRaw[key]; ok {
+				require.Equal(t, other, series, text)
+			}
+			bySeries[series], byAttributes[text], byRaw[key] = text, series, series
+		}
+	}
+}
+
+func hasDimension(v *view, name string) bool {
+	for _, d := range v.dimensions {
+		if d.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func TestDimensions(t *testing.T) {
+	network := example(event.CategoryNetwork, event.NetworkConnect, "curl", func(e *event.Event) {
+		e.Result = -111
+		*e.Network() = event.Network{Family: familyIPv4, Protocol: protocolTCP, LocalPort: 40000, RemotePort: 443,
+			LocalAddress: [16]byte{127, 0, 0, 1}, RemoteAddress: [16]byte{192, 0, 2, 7}}
+	})
+	named := func(e event.Event, name string) event.Event {
+		e.SetName(name)
+		return e
+	}
+	for _, test := range []struct {
+		dimension string
+		event     event.Event
+		context   event.Context
+		want      string
+	}{
+		{"kernel.event.category", network, event.Context{}, "kernel.event.category=network(Str);"},
+		{"kernel.event.operation", network, event.Context{}, "kernel.event.operation=unset_1(Str);"}, // refused without the category
+		{"kernel.event.priority", network, event.Context{}, "kernel.event.priority=medium(Str);"},
+		{"error.type", network, event.Context{}, "error.type=ECONNREFUSED(Str);"},
+		{"error.type", event.Event{Result: 17}, event.Context{}, ""},
+		{"error.type", event.Event{Category: event.CategoryProcess, Operation: event.ProcessExit, Result: 137}, event.Context{}, "error.type=137(Str);"},
+		{"error.type", event.Event{Result: -100000}, event.Context{}, "error.type=_OTHER(Str);"},
+		{"process.executable.name", network, event.Context{}, "process.executable.name=curl(Str);"},
+		{"process.executable.name", network, event.Context{Known: event.KnownExecutable, Executable: [24]byte{'x'}}, "process.executable.name=x(Str);"},
+		{"process.pid", network, event.Context{}, "process.pid=1000(Int);"},
+		{"process.pid", event.Event{}, event.Context{}, ""},
+		{"process.parent_pid", network, event.Context{ParentTGID: 7}, "process.parent_pid=7(Int);"},
+		{"process.executable.path", named(example(event.CategoryProcess, event.ProcessExec, ""), "/bin/sh"), event.Context{}, "process.executable.path=/bin/sh(Str);"},
+		{"process.executable.path", network, event.Context{}, ""},
+		{"process.exit.code", example(event.CategoryProcess, event.ProcessExit, ""), event.Context{}, "process.exit.code=0(Int);"},
+		{"process.exit.code", network, event.Context{}, ""},
+		{"kernel.process.exit.signal", example(event.CategoryProcess, event.ProcessExit, "", func(e *event.Event) { e.Lifecycle().Signal = 9 }), event.Context{}, "kernel.process.exit.signal=9(Int);"},
+		{"kernel.process.parent.name", network, event.Context{Parent: [16]byte{'p'}}, "kernel.process.parent.name=p(Str);"},
+		{"kernel.process.ancestor.name", network, event.Context{Ancestor: [16]byte{'q'}}, "kernel.process.ancestor.name=q(Str);"},
+		{"kernel.process.cgroup.id", network, event.Context{}, "kernel.process.cgroup.id=4242(Int);"},
+		{"kernel.process.group.id", network, event.Context{}, "kernel.process.group.id=34(Int);"},
+		{"thread.id", network, event.Context{}, "thread.id=1001(Int);"},
+		{"thread.name", network, event.Context{}, "thread.name=curl(Str);"},
+		{"user.id", network, event.Context{}, "user.id=33(Str);"},
+		{"user.name", network, event.Context{User: [16]byte{'u'}}, "user.name=u(Str);"},
+		{"container.id", network, event.Context{ContainerID: [32]byte{0xab}}, "container.id=ab00000000000000000000000000000000000000000000000000000000000000(Str);"},
+		{"k8s.pod.uid", network, event.Context{PodUID: [16]byte{0xab}}, "k8s.pod.uid=ab000000-0000-0000-0000-000000000000(Str);"},
+		{"network.transport", network, event.Context{}, "network.transport=tcp(Str);"},
+		{"network.type", network, event.Context{}, "network.type=ipv4(Str);"},
+		{"network.local.address", network, event.Context{}, "network.local.address=127.0.0.1(Str);"},
+		{"network.local.port", network, event.Context{}, "network.local.port=40000(Int);"},
+		{"network.peer.address", network, event.Context{}, "network.peer.address=192.0.2.7(Str);"},
+		{"network.peer.port", network, event.Context{}, "network.peer.port=443(Int);"},
+		{"file.name", named(example(event.CategoryFilesystem, event.FilesystemWrite, ""), "log"), event.Context{}, "file.name=log(Str);"},
+		{"file.name", named(example(event.CategoryFilesystem, event.FilesystemOpen, ""), "log"), event.Context{}, ""},
+		{"file.path", named(example(event.CategoryFilesystem, event.FilesystemOpen, ""), "/log"), event.Context{}, "file.path=/log(Str);"},
+	} {
+		d, ok := dimensionByName(test.dimension)
+		require.True(t, ok, test.dimension)
+		enriched := event.Enriched{Event: test.event, Context: test.context}
+		var series bpf.Series
+		d.take(&enriched, &series)
+		assert.Equal(t, test.want, attributesOf([]dimension{d}, &series))
+	}
+}
+
+// TestSemanticConventions holds the names of attributes against the conventions that the schema URL names.
+func TestSemanticConventions(t *testing.T) {
+	assert.Equal(t, conventions.SchemaURL, schemaURL)
+	defined := map[string]bool{}
+	for _, key := range []string{
+		string(conventions.ErrorTypeKey), string(conventions.ProcessExecutableNameKey), string(conventions.ProcessPIDKey), string(conventions.ProcessParentPIDKey),
+		string(conventions.ProcessExecutablePathKey), string(conventions.ProcessExitCodeKey), string(conventions.ThreadIDKey), string(conventions.ThreadNameKey),
+		string(conventions.UserIDKey), string(conventions.UserNameKey), string(conventions.ContainerIDKey), string(conventions.K8SPodUIDKey),
+		string(conventions.NetworkTransportKey), string(conventions.NetworkTypeKey), string(conventions.NetworkLocalAddressKey), string(conventions.NetworkLocalPortKey),
+		string(conventions.NetworkPeerAddressKey), string(conventions.NetworkPeerPortKey), string(conventions.FileNameKey), string(conventions.FilePathKey),
+	} {
+		defined[key] = true
+	}
+	for _, name := range dimensionNames() {
+		assert.True(t, defined[name] || len(name) > 7 && name[:7] == "kernel.", "%s is neither in the conventions nor ours", name)
+	}
+}
+
+func TestRegistryKeepsTheLimit(t *testing.T) {
+	d, _ := dimensionByName(dimensionPID)
+	v := &view{number: 3, dimensions: []dimension{d}, limit: 10}
+	r := newRegistry(v)
+	find := func(pid int) bpf.Series {
+		e := event.Event{Process: event.Process{TGID: uint32(pid)}}
+		return r.entries[r.find(&e, &event.Context{}).series()].key
+	}
+	for range 3 {
+		for pid := 1; pid <= 100_000; pid++ {
+			series := find(pid)
+			if pid < 10 {
+				require.EqualValues(t, pid, series.PID)
+			} else {
+				require.Equal(t, r.overflow(), series, pid)
+			}
+		}
+	}
+	assert.EqualValues(t, 10, r.active.Load())
+	assert.LessOrEqual(t, len(r.cache.slots), (slotKey+r.raw.size)*minCacheSlots)
+
+	gone := find(5)
+	r.remove([]bpf.Series{gone})
+	assert.EqualValues(t, 20, find(20).PID, "there is room again")
+	assert.Equal(t, r.overflow(), find(5))
+	assert.Len(t, r.entries, 10, "the place is used again")
+	assert.Empty(t, r.excess())
+	for pid := range 5 {
+		r.adopt(bpf.Series{View: 3, PID: uint32(100 + pid)}, 1000)
+	}
+	assert.Len(t, r.excess(), 5)
+	for _, series := range r.excess() {
+		assert.Less(t, series.PID, uint32(100), "those that were idle for longest go")
+	}
+	assert.Len(t, r.idle(1000), 10)
+}
+
+func BenchmarkFindSeries(b *testing.B) {
+	views, err := newViews(createDefaultConfig().(*Config))
+	require.NoError(b, err)
+	for _, n := range []int{1, 100, 1000} {
+		b.Run("series="+strconv.Itoa(n), func(b *testing.B) {
+			r := newRegistry(views[0])
+			events := mixed(4096, n, 1)
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				e := &events[i%4096]
+				r.find(&e.Event, &e.Context)
+				i++
+			}
+		})
+	}
+}

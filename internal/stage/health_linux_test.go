@@ -1,0 +1,38 @@
+package stage
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestHealth(t *testing.T) {
+	start := time.Now()
+	h := health{config: HealthConfig{MaxDepthRatio: 0.9, MaxLoss: 5, LossWindow: time.Minute}}
+	for _, step := range []struct {
+		after time.Duration
+		books Books
+		want  string // nothing: healthy
+	}{
+		{0, Books{}, ""},
+		{1 * time.Second, Books{Queued: 90}, ""},
+		{2 * time.Second, Books{Queued: 91}, ""}, // a burst
+		{2 * time.Second, Books{Queued: 91}, "91 events wait in a queue for 100"},
+		{3 * time.Second, Books{Queued: 10}, ""},
+		{10 * time.Second, Books{DroppedNewest: 3, DeadLettered: 2}, ""},
+		{20 * time.Second, Books{DroppedNewest: 3, DeadLettered: 3}, "6 events were dropped or went to the dead letter since"},
+		{69 * time.Second, Books{DroppedNewest: 3, DeadLettered: 3}, "6 events were dropped"},
+		{70 * time.Second, Books{DroppedNewest: 3, DeadLettered: 3}, ""}, // the first five are forgotten
+		{75 * time.Second, Books{DroppedNewest: 3, DeadLettered: 3, DroppedOldest: 4, DroppedLowPriority: 2}, "7 events were dropped"},
+		{80 * time.Second, Books{DroppedNewest: 3, DeadLettered: 3, DroppedOldest: 4, DroppedLowPriority: 2}, "6 events were dropped"},
+		{200 * time.Second, Books{DroppedNewest: 3, DeadLettered: 3, DroppedOldest: 4, DroppedLowPriority: 2}, ""},
+	} {
+		err := h.check(start.Add(step.after), step.books, 100)
+		if step.want == "" {
+			assert.NoError(t, err, step.after)
+		} else {
+			assert.ErrorContains(t, err, step.want, step.after)
+		}
+	}
+}
