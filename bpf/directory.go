@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,8 +38,7 @@ func OpenDirectory(pinPath, component string) (*Directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pin directory: %w", err)
 	}
-	// flock(2) belongs to the open file, so the kernel lifts it when the process dies, however it dies.
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := claim(lock); err != nil {
 		_ = lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("%s is in use by another running process: stop it, or give this component another name or pin_path", path)
@@ -46,6 +46,20 @@ func OpenDirectory(pinPath, component string) (*Directory, error) {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return &Directory{path: path, lock: lock}, nil
+}
+
+// patience is how long a claim waits for a process that is about to end, or only looks (Orphans).
+const patience = time.Second
+
+// claim locks a directory. flock(2) belongs to the open file, so the kernel lifts it when the process dies, however
+// it dies.
+func claim(directory *os.File) error {
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(int(directory.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Since(start) > patience {
+			return err
+		}
+	}
 }
 
 // Pinned reports whether objects outlive the process.
@@ -93,6 +107,61 @@ func (d *Directory) numbered(prefix string) ([]int, error) {
 		return nil, fmt.Errorf("pin directory: %w", err)
 	}
 	return numbersOf(entries, prefix+"-"), nil
+}
+
+// Orphan is a component's directory that no running process has open.
+type Orphan struct {
+	Path     string
+	Attached bool // probes of it are still attached, and fill its ring buffer
+}
+
+// Orphans returns the directories below pinPath that no running process has open: left by components that are no
+// longer configured, or whose process is not running at the moment.
+func Orphans(pinPath string) ([]Orphan, error) {
+	if pinPath == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(pinPath)
+	if err != nil {
+		return nil, fmt.Errorf("orphans: %w", err)
+	}
+	var orphans []Orphan
+	for _, entry := range entries {
+		if !entry.IsDir() {
+			continue
+		}
+		path := filepath.Join(pinPath, entry.Name())
+		free, err := unlocked(path)
+		if err != nil {
+			return nil, fmt.Errorf("orphans: %w", err)
+		}
+		if !free {
+			continue
+		}
+		links, err := filepath.Glob(filepath.Join(path, probesLinks+"-*", "*"))
+		if err != nil {
+			return nil, fmt.Errorf("orphans: %w", err)
+		}
+		orphans = append(orphans, Orphan{Path: path, Attached: len(links) > 0})
+	}
+	return orphans, nil
+}
+
+// unlocked reports whether nobody has a directory open as its Directory. One that is gone is nobody's business.
+func unlocked(path string) (bool, error) {
+	at, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = at.Close() }() // which also unlocks it
+	err = unix.Flock(int(at.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // fileName turns a component's name into a file name, one to one. The BPF file system reserves dots

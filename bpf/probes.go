@@ -423,6 +423,17 @@ func waitForPrograms() {
 	}
 }
 
+// Retire forgets a simulation that has come to its end, so that the next start begins it anew. All else that is
+// pinned stays: the books go on with the next process. The probes must be detached.
+func (p *Probes) Retire() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.simulator == nil {
+		return nil
+	}
+	return p.simulator.removeIfFinished()
+}
+
 // Remove unpins everything but a simulation that is not finished: what was not drained is gone. The probes
 // must be detached.
 func (p *Probes) Remove() error {

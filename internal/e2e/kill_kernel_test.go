@@ -34,7 +34,7 @@ func TestKill(t *testing.T) {
 		require.NoError(t, err, killsVariable)
 	}
 	const rate = 250_000 // events/s
-	events := uint64(kills) * rate / 5
+	events := uint64(kills) * rate / 3 // more than it makes while it is being killed
 	backend, pin, load := newBackend(t), pinPath(t), newWorkload(t)
 	config := configure(t, pipelineConfig, pipelineValues(pin, backend.address,
 		fmt.Sprintf("process: { command: [%s] }, simulate: { events: %d, rate: %d, seed: 1 }", execName, events, rate)))
@@ -69,13 +69,17 @@ func TestKill(t *testing.T) {
 	c := run(t, config)
 	stopBeside()
 	real := map[string]any{"process.executable.name": execName}
-	require.Eventually(t, func() bool { return backend.sum("kernel.events", nil)-backend.sum("kernel.events", real) >= float64(events) },
+	require.Eventually(t, func() bool {
+		return backend.sum("kernel.events", nil)-backend.sum("kernel.events", real) >= float64(events)
+	},
 		300*time.Second, 100*time.Millisecond, "the simulation does not come to its end")
 	c.terminate()
 
-	ledger := readBooks(t, pin, ringSize, simulationOf(events))
+	ledger := readBooks(t, pin, ringSize)
 	ledger.requireBalance(t)
-	assert.EqualValues(t, events, ledger.simulated, "simulated: to its end and not beyond")
+	// A program that ran between fork and the attaching of the probes may be seen in part, so its events are
+	// counted at the backend; what is simulated is exact.
+	assert.EqualValues(t, events, ledger.produced-uint64(backend.sum("kernel.events", real)), "simulated: to its end and not beyond")
 	assert.Zero(t, ledger.lost, "lost")
 	assert.LessOrEqual(t, ledger.redelivered, uint64(kills*batch*workers), "redelivered")
 	assert.EqualValues(t, ledger.aggregated, backend.sum("kernel.events", nil), "the backend has every event once")

@@ -64,6 +64,7 @@ func (r *bpfReceiver) Start(_ context.Context, host component.Host) (err error) 
 	if _, waiting, _ := r.probes.RingUse(); r.probes.Adopted() {
 		r.settings.Logger.Info("Adopted the probes of an earlier process", zap.String("directory", r.dir.Path()), zap.Uint64("waiting_events", waiting))
 	}
+	r.reportOrphans()
 	status := func(event *componentstatus.Event) { componentstatus.ReportStatus(host, event) }
 	r.drain = drain{
 		config: r.config, probes: r.probes, next: r.next, report: report, logger: r.settings.Logger, status: status,
@@ -74,6 +75,19 @@ func (r *bpfReceiver) Start(_ context.Context, host component.Host) (err error) 
 		r.simulator.start()
 	}
 	return nil
+}
+
+// reportOrphans tells of what is pinned and belongs to no running component. Receivers start last, so the other
+// components of this collector have their directories open by now; another receiver of it may yet come.
+func (r *bpfReceiver) reportOrphans() {
+	orphans, err := bpf.Orphans(r.config.PinPath)
+	if err != nil {
+		r.settings.Logger.Warn("The pin directory can't be searched for what belongs to no component", zap.Error(err))
+	}
+	for _, orphan := range orphans {
+		r.settings.Logger.Warn("Pinned state belongs to no running component. If none is to use it again, remove it with rm -r",
+			zap.String("directory", orphan.Path), zap.Bool("probes_attached", orphan.Attached))
+	}
 }
 
 // abandon undoes a Start that failed. What an earlier process left stays.
@@ -106,7 +120,7 @@ func (r *bpfReceiver) Shutdown(ctx context.Context) error {
 	return errors.Join(err, r.release())
 }
 
-// settle closes the account: what is drained is removed, what is not is kept or reported as lost.
+// settle closes the account: what is not drained is kept, or reported as lost. The books stay pinned for the next start.
 func (r *bpfReceiver) settle() error {
 	counts, err := r.probes.Counts()
 	if err != nil {
@@ -126,7 +140,7 @@ func (r *bpfReceiver) settle() error {
 	case r.config.KeepOnShutdown:
 		return nil
 	case waiting == 0:
-		return r.probes.Remove()
+		return r.probes.Retire()
 	case r.dir.Pinned():
 		r.settings.Logger.Warn("Not all events were delivered in time. They stay in the kernel for the next start",
 			zap.Uint64("events", waiting), zap.String("directory", r.dir.Path()))
