@@ -33,7 +33,7 @@ func TestKill(t *testing.T) {
 		kills, err = strconv.Atoi(more)
 		require.NoError(t, err, killsVariable)
 	}
-	const rate = 250_000 // events/s
+	const rate = 250_000               // events/s
 	events := uint64(kills) * rate / 3 // more than it makes while it is being killed
 	backend, pin, load := newBackend(t), pinPath(t), newWorkload(t)
 	config := configure(t, pipelineConfig, pipelineValues(pin, backend.address,

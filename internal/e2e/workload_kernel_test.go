@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -136,8 +137,8 @@ func write(dir string) error {
 func openMissing(dir string) error {
 	for i := range failedOpens {
 		// With the system call itself: os.Open may try again.
-		if _, err := unix.Open(filepath.Join(dir, fmt.Sprintf("missing-%d", i)), unix.O_RDONLY, 0); err != unix.ENOENT {
-			return fmt.Errorf("open of a file that is missing: %v", err)
+		if _, err := unix.Open(filepath.Join(dir, fmt.Sprintf("missing-%d", i)), unix.O_RDONLY, 0); !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("open of a file that is missing: %w", err)
 		}
 	}
 	return nil
