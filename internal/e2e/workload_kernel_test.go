@@ -100,7 +100,7 @@ func connect(string) error {
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	for range connections {
 		client, err := net.Dial("tcp", listener.Addr().String())
 		if err != nil {
@@ -125,7 +125,7 @@ func write(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	for range writes {
 		if _, err := file.Write(make([]byte, writeSize)); err != nil {
 			return err

@@ -123,7 +123,7 @@ func TestDrainNarrowsAndRefuses(t *testing.T) {
 	value := func(name string) int64 {
 		got, err := telemetry.GetMetric("otelcol_kernelpipe_drain_" + name)
 		require.NoError(t, err)
-		return got.Data.(metricdata.Sum[int64]).DataPoints[0].Value //nolint:errcheck // it panics, and the test fails
+		return got.Data.(metricdata.Sum[int64]).DataPoints[0].Value
 	}
 	assert.EqualValues(t, 1, value("invalid"))
 	assert.EqualValues(t, 30, value("delivered"))
