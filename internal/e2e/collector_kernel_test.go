@@ -125,6 +125,7 @@ func (c *collector) waitReady() {
 // terminate sends SIGTERM and waits for a clean end.
 func (c *collector) terminate() {
 	c.t.Helper()
+	time.Sleep(100 * time.Millisecond) // the Collector says that it is ready, and then begins to listen for signals
 	require.NoError(c.t, c.cmd.Process.Signal(syscall.SIGTERM))
 	select {
 	case <-c.exited:

@@ -23,7 +23,7 @@ processors:
   bpf_filter: { pin_path: {{.pin_path}}, queue: { capacity: {{.capacity}} } }
   bpf_enrich: { pin_path: {{.pin_path}}, queue: { capacity: {{.capacity}} } }
 connectors:
-  bpf_aggregate: { pin_path: {{.pin_path}}, interval: 1s }
+  bpf_aggregate: { pin_path: {{.pin_path}}, interval: {{.interval}} }
 exporters:
   otlp_grpc:
     endpoint: {{.backend}}
@@ -42,7 +42,7 @@ service:
 const ringSize = 8 << 20
 
 func pipelineValues(pin, backend, probes string) map[string]any {
-	return map[string]any{"pin_path": pin, "ring": "8MiB", "capacity": 10_000, "backend": backend, "probes": probes, "more": ""}
+	return map[string]any{"pin_path": pin, "ring": "8MiB", "capacity": 10_000, "backend": backend, "probes": probes, "more": "", "interval": "1s"}
 }
 
 // TestWorkload holds the metrics that arrive at a backend against what a workload is known to do.

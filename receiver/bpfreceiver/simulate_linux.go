@@ -30,6 +30,7 @@ type simulator struct {
 func (s *simulator) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel, s.finished = cancel, make(chan struct{})
+	s.logger.Info("Simulating events", zap.Int64("events", s.config.Events), zap.Int64("rate", s.config.Rate), zap.Int64("seed", s.config.Seed))
 	go func() {
 		defer close(s.finished)
 		if err := s.run(ctx); err != nil {
