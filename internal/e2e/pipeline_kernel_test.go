@@ -36,13 +36,14 @@ service:
     logs/events: { receivers: [bpf], processors: [bpf_filter, bpf_enrich], exporters: [bpf_aggregate] }
     metrics: { receivers: [bpf_aggregate], exporters: [otlp_grpc] }
   telemetry:
-    metrics: { level: none }
+    metrics: {{.telemetry}}
 `
 
 const ringSize = 8 << 20
 
 func pipelineValues(pin, backend, probes string) map[string]any {
-	return map[string]any{"pin_path": pin, "ring": "8MiB", "capacity": 10_000, "backend": backend, "probes": probes, "more": "", "interval": "1s"}
+	return map[string]any{"pin_path": pin, "ring": "8MiB", "capacity": 10_000, "backend": backend, "probes": probes, "more": "", "interval": "1s",
+		"telemetry": "{ level: none }"}
 }
 
 // TestWorkload holds the metrics that arrive at a backend against what a workload is known to do.

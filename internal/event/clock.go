@@ -1,12 +1,17 @@
 package event
 
-import "go.opentelemetry.io/collector/pdata/pcommon"
+import (
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+)
 
 // Clock converts the times of events, ns of the boot-time clock, to Unix time. The zero Clock takes them
 // for Unix time as they are.
 //
-// The difference between the two clocks changes when the time of day is set or slewed: make a new Clock
-// now and then in a process that runs for days.
+// The difference between the two clocks changes when the time of day is set or slewed, so a process that runs for
+// days takes its Clock from Clocks.
 type Clock struct {
 	offset int64 // Unix time - boot time, ns
 }
@@ -25,3 +30,29 @@ func (c Clock) Unix(bootNs uint64) pcommon.Timestamp {
 // Now returns the boot-time clock in ns, the kernel's bpf_ktime_get_boot_ns(). On other systems than
 // Linux it is 0.
 func (Clock) Now() uint64 { return bootNow() }
+
+// clockAge is how long a comparison of the two clocks is good for. It takes 30 system calls.
+const clockAge = 10 * time.Second
+
+// Clocks gives out a Clock that is at most 10 s old. It is for any number of goroutines; the zero value is ready.
+type Clocks struct {
+	last atomic.Pointer[clockReading]
+}
+
+type clockReading struct {
+	clock Clock
+	at    time.Time
+}
+
+// Get returns the last Clock or, where that is too old, a new one. Its error is NewClock's.
+func (c *Clocks) Get() (Clock, error) {
+	now := time.Now()
+	if last := c.last.Load(); last != nil && now.Sub(last.at) < clockAge {
+		return last.clock, nil
+	}
+	clock, err := NewClock()
+	if err == nil {
+		c.last.Store(&clockReading{clock: clock, at: now})
+	}
+	return clock, err
+}

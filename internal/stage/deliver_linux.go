@@ -19,6 +19,7 @@ import (
 type delivery struct {
 	next       consumer.Logs
 	encode     func(event.Batch, event.Clock) plog.Logs
+	clocks     *event.Clocks
 	retry      configretry.BackOffConfig
 	deadLetter *deadLetter
 	logger     *zap.Logger
@@ -64,7 +65,7 @@ func (d *delivery) try(batch *event.Batch) (attempts int, err error) {
 	delays.Reset()
 	start := time.Now()
 	for {
-		clock, err := event.NewClock()
+		clock, err := d.clocks.Get()
 		if err == nil {
 			attempts++
 			err = d.next.ConsumeLogs(d.lifetime, d.encode(*batch, clock))

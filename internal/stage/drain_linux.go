@@ -80,7 +80,7 @@ func (d *Drain) Start(host component.Host, dir *bpf.Directory) error {
 	d.abandon, d.stop = abandon, make(chan struct{})
 	d.delivery = delivery{
 		next: d.settings.Next, encode: d.encode, retry: d.settings.Retry, deadLetter: d.deadLetter, logger: d.logger,
-		lifetime: lifetime, leave: d.stop,
+		clocks: &event.Clocks{}, lifetime: lifetime, leave: d.stop,
 	}
 	d.worker.Go(d.run)
 	return nil

@@ -140,7 +140,7 @@ func (s *Stage) startWorkers() {
 	lifetime, abandon := context.WithCancel(context.Background())
 	s.abandon = abandon
 	s.delivery = delivery{
-		next: s.settings.Next, retry: s.settings.Retry, deadLetter: s.deadLetter, logger: s.logger, lifetime: lifetime,
+		next: s.settings.Next, retry: s.settings.Retry, deadLetter: s.deadLetter, logger: s.logger, clocks: &event.Clocks{}, lifetime: lifetime,
 		encode: func(batch event.Batch, clock event.Clock) plog.Logs {
 			return event.Encode(s.settings.Encoding, batch, clock)
 		},

@@ -21,9 +21,6 @@ const (
 	lastRetry  = 5 * time.Second
 )
 
-// clockAge is how long a comparison of the kernel's clocks is good for.
-const clockAge = time.Minute
-
 // drain reads the ring buffers and delivers what it finds, batch by batch and in order. A batch is committed
 // when the next component has accepted it, or has refused it for good.
 type drain struct {
@@ -39,9 +36,8 @@ type drain struct {
 	giveUp   context.CancelFunc
 	finished chan struct{}
 
-	clock   event.Clock
-	clockAt time.Time
-	packed  []byte
+	clocks event.Clocks
+	packed []byte
 }
 
 func (d *drain) start() {
@@ -172,12 +168,9 @@ func (d *drain) encode(source uint64, batch bpf.RingBatch, redelivered bool) (pl
 	if d.config.Encoding == event.EncodingFrames {
 		return event.EncodeFrame(source, batch.Sequence, redelivered, event.Size, batch.Records), nil
 	}
-	if time.Since(d.clockAt) > clockAge {
-		clock, err := event.NewClock()
-		if err != nil {
-			return plog.Logs{}, err
-		}
-		d.clock, d.clockAt = clock, time.Now()
+	clock, err := d.clocks.Get()
+	if err != nil {
+		return plog.Logs{}, err
 	}
 	d.packed = d.packed[:0]
 	for _, record := range batch.Records {
@@ -185,5 +178,5 @@ func (d *drain) encode(source uint64, batch bpf.RingBatch, redelivered bool) (pl
 	}
 	return event.Encode(event.EncodingRecords, event.Batch{
 		Source: source, Sequence: batch.Sequence, Redelivered: redelivered, Size: event.Size, Data: d.packed,
-	}, d.clock), nil
+	}, clock), nil
 }
