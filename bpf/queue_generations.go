@@ -77,7 +77,7 @@ func (s *queueState) pinned() (bool, error) {
 // before the queue itself, and then removed.
 func OpenQueue(dir *Directory, name string, config QueueConfig) (queue *Queue, older []*Queue, err error) {
 	if err := config.validate(); err != nil {
-		return nil, nil, fmt.Errorf("queue %s: %w", name, err)
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
 	config.Capacity = config.laneCapacity() * config.Lanes
 	state, err := openQueueState(dir.join(booksName(name)), config.ElementSize)

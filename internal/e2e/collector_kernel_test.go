@@ -84,8 +84,13 @@ func launch(t testing.TB, config string, arguments ...string) *collector {
 	t.Helper()
 	_, err := os.Stat(binary)
 	require.NoError(t, err, "the collector is not built: run `make build`")
-	c := &collector{t: t, log: &lockedBuffer{}, exited: make(chan struct{})}
-	c.cmd = exec.Command(binary, append([]string{"--config", config}, arguments...)...)
+	return start(t, exec.Command(binary, append([]string{"--config", config}, arguments...)...))
+}
+
+// start runs a command that becomes a collector.
+func start(t testing.TB, cmd *exec.Cmd) *collector {
+	t.Helper()
+	c := &collector{t: t, cmd: cmd, log: &lockedBuffer{}, exited: make(chan struct{})}
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
 	require.NoError(t, c.cmd.Start())
 	go func() {
