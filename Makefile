@@ -27,10 +27,10 @@ KERNEL := -tags kernel
 BENCHTIME ?= 1s
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-unit bench generate lint clean root mounts race
+.PHONY: help build run test test-unit test-backends bench generate lint clean root mounts race
 
 help: ## show this text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 build: $(TOOLS)/builder ## build the collector, _build/otelcol-kernelpipe, with ocb from builder-config.yaml
 	GOFLAGS="$(GOFLAGS) -buildvcs=false" builder --config builder-config.yaml
@@ -46,6 +46,18 @@ test: root build mounts race ## all tests, on this machine's kernel (root)
 
 test-unit: race ## the tests that need neither root nor BPF
 	go test $(RACE) ./...
+
+# Which backends test-backends reads metrics back from.
+BACKENDS ?= victoria-metrics
+
+test-backends: root build mounts race $(BACKENDS:%=$(BUILD)/backends/%) ## metrics read back from VictoriaMetrics; BACKENDS="victoria-metrics prometheus" for both (root)
+	cd internal/backends && go test $(RACE) $(KERNEL) -count 1 -run "TestBackend/^($$(echo $(BACKENDS) | tr ' ' '|'))$$" .
+
+$(BUILD)/backends/victoria-metrics:
+	GOBIN=$(@D) go install github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@v1.150.0
+
+$(BUILD)/backends/prometheus: # takes some minutes
+	GOBIN=$(@D) go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
 
 bench: root build mounts ## all benchmarks; BENCHTIME=1x for a short run (root)
 	go test $(KERNEL) -p 1 -timeout 30m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
