@@ -13,7 +13,7 @@ import (
 
 // BenchmarkAggregate is what an event costs from a frame to the kernel's totals.
 func BenchmarkAggregate(b *testing.B) {
-	const size = 4096
+	const size = 1024 // what a stage hands on at once
 	for _, test := range []struct {
 		name   string
 		config *Config

@@ -56,7 +56,7 @@ func refuse(reason Reason, events int, format string, args ...any) error {
 //
 // Each frame is one batch. Records of EncodingRecords that follow each other are one batch as long as they
 // have the same event size; refused records between them do not separate them. Empty frames are not shown.
-// The batch's data is a copy that belongs to visit: it may change it and keep it. The logs are not changed.
+// The batch's data may be that of the logs, which others may have too: visit must not change it, nor keep it.
 //
 // An error from visit ends the walk and is returned.
 func Decode(logs plog.Logs, visit func(Batch) error, foreign func(plog.LogRecord, error)) error {

@@ -59,7 +59,7 @@ func newFrame(source, sequence uint64, redelivered bool, size, count int) (plog.
 	return logs, body
 }
 
-// decodeFrame returns the batch in a frame. Its data is a copy.
+// decodeFrame returns the batch in a frame. Its data is the frame's.
 func decodeFrame(record plog.LogRecord) (Batch, error) {
 	var header struct{ format, size, count, source, sequence int64 }
 	attributes := record.Attributes()
@@ -106,7 +106,7 @@ func decodeFrame(record plog.LogRecord) (Batch, error) {
 		Sequence:    uint64(header.sequence),
 		Redelivered: marked && redelivered.Bool(),
 		Size:        int(header.size),
-		Data:        body.Bytes().AsRaw(),
+		Data:        bodyOf(body.Bytes()),
 	}
 	if batch.Source == 0 {
 		batch.Sequence = 0

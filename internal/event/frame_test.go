@@ -168,16 +168,6 @@ func TestVisitError(t *testing.T) {
 	}
 }
 
-func TestDecodeOwnsData(t *testing.T) {
-	logs := Encode(EncodingFrames, Batch{Size: Size, Data: Bytes([]Event{connect()})}, Clock{})
-	want := Encode(EncodingFrames, Batch{Size: Size, Data: Bytes([]Event{connect()})}, Clock{})
-	require.NoError(t, Decode(logs, func(b Batch) error {
-		clear(b.Data)
-		return nil
-	}, nil))
-	assert.Equal(t, want, logs)
-}
-
 func TestEncoding(t *testing.T) {
 	require.NoError(t, EncodingFrames.Validate())
 	require.NoError(t, EncodingRecords.Validate())
