@@ -7,3 +7,4 @@ package bpf
 //go:generate bpf2go -tags linux -target bpfel simulate c/simulate.bpf.c
 //go:generate bpf2go -tags linux -target bpfel queue c/queue.bpf.c
 //go:generate bpf2go -tags linux -target bpfel stats c/stats.bpf.c
+//go:generate bpf2go -tags linux -target bpfel processTable c/process_table.bpf.c

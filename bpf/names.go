@@ -6,6 +6,7 @@ package bpf
 const (
 	probesMapDataSettings     = ".data.settings"
 	probesMapDataSelf         = ".data.self"
+	processTableMapDataTable  = ".data.table"
 	simulateMapDataSettings   = ".data.settings"
 	simulateMapDataSimulation = ".data.simulation"
 )

@@ -5,7 +5,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +15,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,9 +37,7 @@ type Probes struct {
 	state     *group // settings, counters and what the programs remember: shared by all generations
 	programs  *ebpf.Collection
 	simulator *simulator
-	links     []link.Link
-	attached  []*ebpf.Program
-	linksDir  string // empty: not pinned
+	attached  *attachment // nil: nothing is
 
 	taskStorage bool // the start of a system call is kept in its task, else in a hash by thread
 
@@ -54,7 +51,6 @@ type Probes struct {
 const (
 	probesState = "probes"
 	probesRing  = "ring"
-	probesLinks = "links"
 )
 
 // OpenProbes opens the ring buffer and loads what the settings need. Nothing is attached yet; but probes that
@@ -223,42 +219,28 @@ func (p *Probes) Attach() error {
 	if err := p.state.maps[probesMapDataSettings].Lookup(uint32(0), &current); err != nil {
 		return fmt.Errorf("read settings: %w", err)
 	}
-	numbers, err := p.dir.numbered(probesLinks)
+	next, err := nextGeneration(p.dir, current.Generation)
 	if err != nil {
 		return err
 	}
-	generation := current.Generation + 1
-	for _, n := range numbers { // a process that was killed may have got further than the settings tell
-		generation = max(generation, uint32(n)+1)
-	}
-	if err := p.loadPrograms(generation); err != nil {
+	if err := p.loadPrograms(next); err != nil {
 		return err
 	}
 	if err := p.findSelf(settings); err != nil {
 		return err
 	}
-	names, err := p.linkNames()
-	if err != nil {
+	probes := maps.Clone(p.programs.Programs)
+	delete(probes, probesProgFindSelf)
+	// Programs of before write to the ring buffer of before.
+	if p.attached, err = attach(p.dir, probes, current.Generation, next, p.OlderRing() == nil); err != nil {
 		return err
 	}
-	if slices.Contains(numbers, int(current.Generation)) && p.sameLinks(current.Generation, names) {
-		generation = current.Generation
-		if err := p.adopt(generation, names); err != nil {
-			return err
-		}
-	} else if err := p.attach(generation, names); err != nil {
-		return errors.Join(err, p.unlink())
-	}
-	settings.Generation = generation
+	settings.Generation = p.attached.generation
 	if err := p.state.maps[probesMapDataSettings].Put(uint32(0), settings); err != nil {
 		return fmt.Errorf("write settings: %w", err)
 	}
-	for _, n := range numbers {
-		if uint32(n) != generation {
-			if err := os.RemoveAll(p.linksPath(uint32(n))); err != nil {
-				return fmt.Errorf("detach earlier probes: %w", err)
-			}
-		}
+	if err := p.attached.dropEarlier(); err != nil {
+		return err
 	}
 	waitForPrograms()
 	return nil
@@ -303,100 +285,6 @@ func (p *Probes) findSelf(settings *probesKpSettings) error {
 	return nil
 }
 
-// linkNames returns file names for the links, by program. A name has the tag of the program, so that an
-// earlier version's link goes by another name.
-func (p *Probes) linkNames() (map[string]string, error) {
-	names := map[string]string{}
-	for name, program := range p.programs.Programs {
-		if name == probesProgFindSelf {
-			continue
-		}
-		info, err := program.Info()
-		if err != nil {
-			return nil, fmt.Errorf("program %s: %w", name, err)
-		}
-		names[name] = name + "-" + info.Tag
-	}
-	return names, nil
-}
-
-// pinnedProgram is the suffix of the pin of a link's program, which keeps count of what it missed.
-const pinnedProgram = "-program"
-
-func (p *Probes) linksPath(generation uint32) string {
-	return p.dir.join(fmt.Sprintf("%s-%d", probesLinks, generation))
-}
-
-// sameLinks reports whether a generation has exactly these links, and they write to the ring in use.
-func (p *Probes) sameLinks(generation uint32, names map[string]string) bool {
-	entries, err := os.ReadDir(p.linksPath(generation))
-	if err != nil || len(entries) != 2*len(names) || p.OlderRing() != nil {
-		return false
-	}
-	has := func(name string) bool {
-		return slices.ContainsFunc(entries, func(entry fs.DirEntry) bool { return entry.Name() == name })
-	}
-	for _, name := range names {
-		if !has(name) || !has(name+pinnedProgram) {
-			return false
-		}
-	}
-	return true
-}
-
-// adopt takes over the links of a generation.
-func (p *Probes) adopt(generation uint32, names map[string]string) error {
-	p.linksDir = p.linksPath(generation)
-	for program, name := range names {
-		attached, err := ebpf.LoadPinnedProgram(filepath.Join(p.linksDir, name+pinnedProgram), nil)
-		if err != nil {
-			return fmt.Errorf("adopt probe %s: %w", program, err)
-		}
-		p.attached = append(p.attached, attached)
-	}
-	return nil
-}
-
-// attach attaches the programs, which stay silent until the settings name their generation.
-func (p *Probes) attach(generation uint32, names map[string]string) error {
-	p.linksDir = p.linksPath(generation)
-	if p.linksDir != "" && len(names) > 0 {
-		if err := os.Mkdir(p.linksDir, 0o700); err != nil {
-			return fmt.Errorf("pin probes: %w", err)
-		}
-	}
-	for program, name := range names {
-		attached := p.programs.Programs[program]
-		l, err := link.AttachTracing(link.TracingOptions{Program: attached, AttachType: ebpf.AttachTraceRawTp})
-		if err != nil {
-			return fmt.Errorf("attach probe %s: %w", program, err)
-		}
-		p.links = append(p.links, l)
-		p.attached = append(p.attached, attached)
-		if p.linksDir != "" {
-			at := filepath.Join(p.linksDir, name)
-			if err := errors.Join(l.Pin(at), attached.Pin(at+pinnedProgram)); err != nil {
-				return fmt.Errorf("pin probe %s: %w", program, err)
-			}
-		}
-	}
-	return nil
-}
-
-// unlink detaches the programs.
-func (p *Probes) unlink() error {
-	var err error
-	for _, l := range p.links {
-		err = errors.Join(err, l.Close())
-	}
-	p.links = nil
-	if p.linksDir != "" {
-		err = errors.Join(err, os.RemoveAll(p.linksDir))
-		p.linksDir = ""
-	}
-	return err
-}
-
 // Detach stops the probes. When it returns none of them is running, so the ring buffer gets nothing more.
 func (p *Probes) Detach() error {
 	var settings probesKpSettings
@@ -406,7 +294,9 @@ func (p *Probes) Detach() error {
 		settings.Generation++ // nobody's: the kernel may take a while to let go of a link
 		err = at.Put(uint32(0), &settings)
 	}
-	err = errors.Join(err, p.unlink())
+	if p.attached != nil {
+		err = errors.Join(err, p.attached.detach())
+	}
 	waitForPrograms()
 	if err != nil {
 		return fmt.Errorf("detach probes: %w", err)
@@ -498,12 +388,11 @@ func (p *Probes) Missed() (Missed, error) {
 		}
 	}
 	missed := Missed{Starts: total[0], Owners: total[1], Compat: total[2], ProcessEnd: total[3]}
-	for _, program := range p.attached {
-		stats, err := program.Stats()
-		if err != nil {
-			return Missed{}, fmt.Errorf("read statistics of a probe: %w", err)
+	if p.attached != nil {
+		var err error
+		if missed.Recursions, err = p.attached.recursions(); err != nil {
+			return Missed{}, err
 		}
-		missed.Recursions += stats.RecursionMisses
 	}
 	return missed, nil
 }
@@ -553,11 +442,8 @@ func (p *Probes) Memory() uint64 {
 
 // Close lets go of everything. Pinned objects, attached probes among them, live on.
 func (p *Probes) Close() {
-	for _, l := range p.links {
-		_ = l.Close() // a descriptor; nothing to do about a failure
-	}
-	for _, program := range p.attached {
-		_ = program.Close() // likewise
+	if p.attached != nil {
+		p.attached.close()
 	}
 	if p.simulator != nil {
 		p.simulator.close()

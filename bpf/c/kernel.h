@@ -55,6 +55,7 @@ enum bpf_func_id {
 #define S_IFSOCK 0140000
 
 #define CLONE_THREAD 0x10000 /* include/uapi/linux/sched.h */
+#define PF_KTHREAD 0x200000  /* include/linux/sched.h */
 #define SIGNAL_GROUP_EXIT 4  /* include/linux/sched/signal.h */
 
 #define AF_INET 2
@@ -73,6 +74,7 @@ enum {
 
 /* include/uapi/asm-generic/errno*.h */
 #define EINTR 4
+#define E2BIG 7
 #define EAGAIN 11
 #define EEXIST 17
 #define ECONNABORTED 103
@@ -89,14 +91,27 @@ enum {
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct qstr {
+	__u32 len;
 	const unsigned char *name;
 };
 
 struct dentry {
+	struct dentry *d_parent;
 	struct qstr d_name;
 };
 
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+
 struct path {
+	struct vfsmount *mnt;
 	struct dentry *dentry;
 };
 
@@ -174,8 +189,48 @@ struct cred {
 	kgid_t gid;
 };
 
+struct mm_struct {
+	struct file *exe_file;
+	unsigned long arg_start;
+	unsigned long arg_end;
+};
+
+struct kernfs_node {
+	struct kernfs_node *__parent; /* before 6.15: parent */
+	const char *name;
+	__u64 id;
+};
+
+struct kernfs_node___before_6_15 {
+	struct kernfs_node *parent;
+};
+
+struct list_head {
+	struct list_head *next;
+};
+
+struct cgroup_root {
+	int hierarchy_id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+};
+
+struct cgrp_cset_link {
+	struct cgroup *cgrp;
+	struct list_head cgrp_link;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+	struct list_head cgrp_links;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
+	unsigned int flags;
 	int pid;
 	int tgid;
 	int exit_code;
@@ -183,9 +238,15 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct task_struct *real_parent;
 	struct files_struct *files;
+	struct mm_struct *mm;
+	struct css_set *cgroups;
 	struct signal_struct *signal;
 	const struct cred *cred;
 	char comm[16];
+};
+
+struct bpf_iter__task {
+	struct task_struct *task;
 };
 
 struct linux_binprm {

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The path of a file, and of a cgroup, written from its end. Such names have no length that is known before,
+ * and their ends are what matters: where there is no room for all of it, the beginning is left out.
+ */
+#ifndef KERNELPIPE_PATH_H
+#define KERNELPIPE_PATH_H
+
+#define MAX_COMPONENTS 64
+
+/* Room for a path, and behind it for the longest component, so that the verifier sees that each fits. */
+struct path_text {
+	char text[2 * KP_PATH_LEN];
+	__u32 at;   /* where it begins; it ends at KP_PATH_LEN - 1 with a NUL */
+	__u32 base; /* where its last component begins */
+	bool cut;
+};
+
+/* Puts a component in front, and a slash in front of that. Says whether there was room for it. */
+static __always_inline bool prepend(struct path_text *to, const void *name, __u32 length)
+{
+	__u32 at = to->at;
+	bool last = at == KP_PATH_LEN - 1;
+
+	if (length >= at && !(last && length == at)) {
+		to->cut = true;
+		return false;
+	}
+	at = (at - length) & (KP_PATH_LEN - 1);
+	if (bpf_probe_read_kernel(&to->text[at], length & (KP_PATH_LEN - 1), name)) {
+		to->cut = true;
+		return false;
+	}
+	to->at = at;
+	if (last)
+		to->base = at;
+	if (!at) { /* a base name without room for the slash */
+		to->cut = true;
+		return false;
+	}
+	at--;
+	to->text[at & (KP_PATH_LEN - 1)] = '/';
+	to->at = at;
+	return true;
+}
+
+static __always_inline void begin_path(struct path_text *to)
+{
+	to->at = KP_PATH_LEN - 1;
+	to->base = KP_PATH_LEN - 1;
+	to->cut = false;
+	to->text[KP_PATH_LEN - 1] = 0;
+}
+
+/* Copies the path, zeroes behind it. */
+static __always_inline void copy_path(char *to, struct path_text *from)
+{
+	__builtin_memset(&from->text[KP_PATH_LEN], 0, KP_PATH_LEN);
+	bpf_probe_read_kernel(to, KP_PATH_LEN, &from->text[from->at & (KP_PATH_LEN - 1)]); /* it can't fail: it reads a map */
+}
+
+/*
+ * The path of a file as the processes of its mount namespace see it, put in front of what is there, which is nothing.
+ * Something that is in no directory, such as a memfd, has a name only.
+ */
+static __always_inline void file_path(struct path_text *to, struct file *file)
+{
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	void *vfsmount = BPF_CORE_READ(file, f_path.mnt);
+	struct mount *mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
+
+	for (int i = 0; i < MAX_COMPONENTS; i++) {
+		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+
+		if (dentry == BPF_CORE_READ(mount, mnt.mnt_root) && to->at < KP_PATH_LEN - 1) {
+			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
+
+			if (above == mount)
+				return;
+			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+			mount = above;
+			continue;
+		}
+		if (!parent)
+			return;
+		if (dentry == parent && to->at < KP_PATH_LEN - 1) /* of a file system that is unmounted by now */
+			return;
+		if (!prepend(to, BPF_CORE_READ(dentry, d_name.name), BPF_CORE_READ(dentry, d_name.len)))
+			return;
+		if (dentry == parent) { /* no directory */
+			to->at = to->base;
+			return;
+		}
+		dentry = parent;
+	}
+	to->cut = true;
+}
+
+static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
+{
+	struct kernfs_node___before_6_15 *older = (void *)node;
+
+	if (bpf_core_field_exists(older->parent))
+		return BPF_CORE_READ(older, parent);
+	return BPF_CORE_READ(node, __parent);
+}
+
+/* The path of a cgroup in its hierarchy; component is room for one. */
+static __always_inline void cgroup_path(struct path_text *to, char *component, struct kernfs_node *node)
+{
+	begin_path(to);
+	for (int i = 0; i < MAX_COMPONENTS; i++) {
+		struct kernfs_node *parent = parent_of(node);
+		long length;
+
+		if (!parent) { /* the root */
+			if (to->at == KP_PATH_LEN - 1)
+				prepend(to, component, 0);
+			return;
+		}
+		length = bpf_probe_read_kernel_str(component, KP_PATH_LEN, BPF_CORE_READ(node, name));
+		if (length <= 1 || !prepend(to, component, length - 1)) {
+			to->cut = true;
+			return;
+		}
+		node = parent;
+	}
+	to->cut = true;
+}
+
+#endif

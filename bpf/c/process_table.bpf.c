@@ -1,0 +1,630 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The process table: who every process is and was, kept by the kernel while it happens, so that an event can be
+ * enriched when its process is long gone.
+ *
+ * Entries of processes that end stay. Only when there is no room for a new one does the one that ended first
+ * go. The same holds for cgroups. Each program ends its work on an entry before the process can do anything that
+ * an event would report.
+ */
+#include "kernel.h"
+#include "process_table.h"
+#include "path.h"
+
+/* The helpers for reading kernel memory are for GPL-compatible programs; Apache-2.0 alone is not listed. */
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 15);
+	__type(key, struct kp_process_id);
+	__type(value, struct kp_process_entry);
+} processes SEC(".maps");
+
+/* Of the processes, where arguments are wanted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct kp_process_id);
+	__type(value, struct kp_arguments);
+} arguments SEC(".maps");
+
+/* The processes that have ended, in that order. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 1 << 15);
+	__type(value, struct kp_process_id);
+} ended SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 12);
+	__type(key, struct kp_cgroup_id);
+	__type(value, struct kp_cgroup_entry);
+} cgroups SEC(".maps");
+
+/* The cgroups that were removed, in that order. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 1 << 12);
+	__type(value, struct kp_cgroup_id);
+} removed SEC(".maps");
+
+/*
+ * How many execs there were, by the lower bits of the pid: who remembers a process sees at a glance whether it may
+ * have become another program.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KP_EXECS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u32);
+} execs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, KP_TABLE_COUNTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counts SEC(".maps");
+
+struct kp_table_state state SEC(".data.table");
+
+/* Set at load time, never 0; as in settings.h. */
+volatile const __u32 own_generation = 1;
+
+static __always_inline bool silent(void)
+{
+	return state.generation != own_generation;
+}
+
+static __always_inline void count(__u32 what)
+{
+	__u64 *counter = bpf_map_lookup_elem(&counts, &what);
+
+	if (counter)
+		__sync_fetch_and_add(counter, 1);
+}
+
+/* Memory to work in: one for each program, since one may interrupt another on its CPU, but never itself. */
+enum user {
+	USER_FORK,
+	USER_EXEC,
+	USER_MKDIR,
+	USER_ATTACH,
+	USER_FILL,
+	USERS,
+};
+
+struct scratch {
+	struct path_text path;
+	char component[KP_PATH_LEN];
+	char longer[1024 + KP_PATH_LEN]; /* TRACE_CGROUP_PATH_LEN in kernel/cgroup/cgroup-internal.h, and room behind it */
+	struct kp_process_entry entry;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, USERS);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+static __always_inline struct scratch *scratch_of(__u32 user)
+{
+	return bpf_map_lookup_elem(&scratches, &user);
+}
+
+/* What a new entry is before it is filled: nothing that a reader takes for an answer. */
+const struct kp_process_entry blank_process = {};
+const struct kp_arguments blank_arguments = {};
+const struct kp_cgroup_entry blank_cgroup = {};
+
+#define BARRIER() asm volatile("" ::: "memory")
+
+static __always_inline struct kp_process_id id_of(struct task_struct *task)
+{
+	struct kp_process_id id = {
+		.start_ns = BPF_CORE_READ(task, group_leader, start_boottime),
+		.tgid = (__u32)BPF_CORE_READ(task, tgid),
+	};
+
+	return id;
+}
+
+#define EVICTION_TRIES 4
+
+/* Throws out the process that ended first. */
+static __always_inline void evict_process(void)
+{
+	struct kp_process_entry *entry;
+	struct kp_process_id id = {};
+	__u64 exit_ns;
+
+	if (bpf_map_pop_elem(&ended, &id))
+		return;
+	entry = bpf_map_lookup_elem(&processes, &id);
+	if (!entry)
+		return;
+	exit_ns = entry->exit_ns;
+	if (bpf_map_delete_elem(&processes, &id))
+		return;
+	bpf_map_delete_elem(&arguments, &id); /* many have none */
+	state.evicted_exit_ns = exit_ns;
+	state.evicted_after_ns = bpf_ktime_get_boot_ns() - exit_ns;
+	count(KP_TABLE_EVICTED);
+}
+
+/* Puts a process in with value. An error is counted, unless it is that the process is there. */
+static __always_inline long insert(const struct kp_process_id *id, const struct kp_process_entry *value, __u32 as)
+{
+	long error = bpf_map_update_elem(&processes, id, value, BPF_NOEXIST);
+
+	for (int i = 0; i < EVICTION_TRIES && error == -E2BIG; i++) {
+		evict_process();
+		error = bpf_map_update_elem(&processes, id, value, BPF_NOEXIST);
+	}
+	if (!error)
+		count(as);
+	else if (error == -E2BIG)
+		count(KP_TABLE_MISSED_FULL);
+	else if (error != -EEXIST)
+		count(KP_TABLE_MISSED_ERROR);
+	return error;
+}
+
+static __always_inline void set_path(struct kp_process_entry *entry, struct path_text *path, struct task_struct *task)
+{
+	struct file *file = BPF_CORE_READ(task, mm, exe_file);
+
+	entry->flags &= ~(KP_PROCESS_PATH_CUT | KP_PROCESS_PATH_UNREADABLE | KP_PROCESS_KERNEL);
+	begin_path(path);
+	if (file)
+		file_path(path, file);
+	else if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
+		entry->flags |= KP_PROCESS_KERNEL;
+	copy_path(entry->path, path);
+	entry->base = path->base - path->at;
+	if (path->cut)
+		entry->flags |= KP_PROCESS_PATH_CUT;
+	if (path->base >= KP_PATH_LEN - 1 && !(entry->flags & KP_PROCESS_KERNEL))
+		entry->flags |= KP_PROCESS_PATH_UNREADABLE;
+}
+
+/* Everything but the path and what identifies it. */
+static __always_inline void describe(struct kp_process_entry *entry, struct task_struct *task)
+{
+	struct task_struct *parent = BPF_CORE_READ(task, group_leader, real_parent, group_leader);
+
+	entry->parent.start_ns = BPF_CORE_READ(parent, start_boottime);
+	entry->parent.tgid = (__u32)BPF_CORE_READ(parent, tgid);
+	BPF_CORE_READ_STR_INTO(&entry->parent_comm, parent, comm);
+	BPF_CORE_READ_STR_INTO(&entry->comm, task, comm);
+	entry->cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+	entry->uid = BPF_CORE_READ(task, cred, uid.val);
+}
+
+/* Makes the entry an answer. */
+static __always_inline void publish(struct kp_process_entry *entry, const struct kp_process_id *id)
+{
+	entry->seen = state.living;
+	BARRIER();
+	entry->id = *id;
+	entry->start_again_ns = id->start_ns;
+}
+
+SEC("tp_btf/sched_process_fork")
+int table_fork(__u64 *ctx)
+{
+	struct task_struct *parent = (void *)ctx[0], *child = (void *)ctx[1];
+	struct kp_process_entry *entry, *from;
+	struct kp_process_id id, of;
+	struct scratch *scratch;
+
+	if (silent() || BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid)) /* a thread */
+		return 0;
+	scratch = scratch_of(USER_FORK);
+	if (!scratch)
+		return 0;
+	id = id_of(child);
+	of = id_of(parent);
+	if (insert(&id, &blank_process, KP_TABLE_STARTED))
+		return 0;
+	entry = bpf_map_lookup_elem(&processes, &id);
+	if (!entry)
+		return 0;
+	describe(entry, child);
+	from = bpf_map_lookup_elem(&processes, &of);
+	if (from && from->id.start_ns) { /* it runs what its parent runs */
+		entry->legacy = from->legacy;
+		entry->base = from->base;
+		entry->flags |= from->flags & (KP_PROCESS_PATH_CUT | KP_PROCESS_PATH_UNREADABLE | KP_PROCESS_KERNEL);
+		bpf_probe_read_kernel(entry->path, KP_PATH_LEN, from->path); /* it can't fail: it reads a map */
+	} else {
+		set_path(entry, &scratch->path, child);
+	}
+	publish(entry, &id);
+	return 0;
+}
+
+/* Keeps the arguments that the current process was executed with. */
+static __always_inline void keep_arguments(const struct kp_process_id *id, struct task_struct *task)
+{
+	__u64 start = BPF_CORE_READ(task, mm, arg_start), end = BPF_CORE_READ(task, mm, arg_end);
+	struct kp_arguments *kept;
+	__u32 length = end - start;
+
+	kept = bpf_map_lookup_elem(&arguments, id);
+	if (!kept) {
+		if (bpf_map_update_elem(&arguments, id, &blank_arguments, BPF_ANY))
+			return;
+		kept = bpf_map_lookup_elem(&arguments, id);
+		if (!kept)
+			return;
+	}
+	kept->start_ns = 0;
+	BARRIER();
+	kept->length = length;
+	if (length > KP_PATH_LEN)
+		length = KP_PATH_LEN;
+	kept->unreadable = bpf_probe_read_user(kept->text, length, (void *)start) != 0;
+	BARRIER();
+	kept->start_ns = id->start_ns;
+	kept->start_again_ns = id->start_ns;
+}
+
+SEC("tp_btf/sched_process_exec")
+int table_exec(__u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0];
+	struct kp_process_id id;
+	struct kp_process_entry *entry;
+	struct scratch *scratch;
+	struct kp_image *image;
+	__u64 now;
+	__u32 slot, *counter;
+
+	if (silent())
+		return 0;
+	scratch = scratch_of(USER_EXEC);
+	if (!scratch)
+		return 0;
+	id = id_of(task);
+	now = bpf_ktime_get_boot_ns();
+	entry = bpf_map_lookup_elem(&processes, &id);
+	if (!entry) {
+		if (insert(&id, &blank_process, KP_TABLE_FOUND))
+			return 0;
+		entry = bpf_map_lookup_elem(&processes, &id);
+		if (!entry)
+			return 0;
+		entry->flags = KP_PROCESS_FOUND;
+		describe(entry, task);
+		set_path(entry, &scratch->path, task);
+		entry->exec_ns = now;
+		entry->execs = 1;
+		entry->earlier[0].until_ns = now;
+		publish(entry, &id);
+	} else {
+		entry->version++;
+		BARRIER();
+		slot = entry->execs % KP_EARLIER;
+		image = &entry->earlier[slot];
+		image->until_ns = now;
+		bpf_probe_read_kernel(image->base, KP_BASE_LEN, &entry->path[entry->base % KP_PATH_LEN]); /* it can't fail: it reads a map */
+		set_path(entry, &scratch->path, task);
+		BPF_CORE_READ_STR_INTO(&entry->comm, task, comm);
+		entry->cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+		entry->uid = BPF_CORE_READ(task, cred, uid.val);
+		entry->exec_ns = now;
+		entry->execs++;
+		BARRIER();
+		entry->version++;
+	}
+	if (state.with_arguments)
+		keep_arguments(&id, task);
+	slot = id.tgid % KP_EXECS;
+	counter = bpf_map_lookup_elem(&execs, &slot);
+	if (counter)
+		__sync_fetch_and_add(counter, 1);
+	return 0;
+}
+
+/* Notes that a process has ended. Two of its threads may end at once; the second finds that it has been noted. */
+static __always_inline void end(struct kp_process_entry *entry, struct kp_process_id *id, struct task_struct *task)
+{
+	if (entry->exit_ns)
+		return;
+	entry->exit_ns = bpf_ktime_get_boot_ns();
+	BPF_CORE_READ_STR_INTO(&entry->comm, task, group_leader, comm);
+	if (!bpf_map_push_elem(&ended, id, BPF_ANY))
+		return;
+	/* Nobody would ever throw it out. */
+	if (!bpf_map_delete_elem(&processes, id))
+		count(KP_TABLE_EVICTED);
+}
+
+SEC("tp_btf/sched_process_exit")
+int table_exit(__u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0];
+	struct kp_process_entry *entry;
+	struct kp_process_id id;
+
+	if (silent() || BPF_CORE_READ(task, signal, live.counter) != 0) /* other threads live on */
+		return 0;
+	id = id_of(task);
+	entry = bpf_map_lookup_elem(&processes, &id);
+	if (entry)
+		end(entry, &id, task);
+	return 0;
+}
+
+/* Throws out the cgroup that was removed first. */
+static __always_inline void evict_cgroup(void)
+{
+	struct kp_cgroup_id id = {};
+
+	if (bpf_map_pop_elem(&removed, &id))
+		return;
+	if (!bpf_map_delete_elem(&cgroups, &id))
+		count(KP_TABLE_CGROUPS_EVICTED);
+}
+
+static __always_inline struct kp_cgroup_id cgroup_id_of(struct cgroup *cgroup)
+{
+	struct kp_cgroup_id id = {
+		.id = BPF_CORE_READ(cgroup, kn, id),
+		.hierarchy = (__u32)BPF_CORE_READ(cgroup, root, hierarchy_id),
+	};
+
+	return id;
+}
+
+/* Puts a cgroup in and returns its entry; NULL if it is there, or there is no room for it. */
+static __always_inline struct kp_cgroup_entry *insert_cgroup(const struct kp_cgroup_id *id)
+{
+	long error = bpf_map_update_elem(&cgroups, id, &blank_cgroup, BPF_NOEXIST);
+
+	for (int i = 0; i < EVICTION_TRIES && error == -E2BIG; i++) {
+		evict_cgroup();
+		error = bpf_map_update_elem(&cgroups, id, &blank_cgroup, BPF_NOEXIST);
+	}
+	if (error) {
+		if (error != -EEXIST)
+			count(KP_TABLE_CGROUPS_MISSED);
+		return NULL;
+	}
+	count(KP_TABLE_CGROUPS);
+	return bpf_map_lookup_elem(&cgroups, id);
+}
+
+static __always_inline void publish_cgroup(struct kp_cgroup_entry *entry, const struct kp_cgroup_id *id)
+{
+	BARRIER();
+	entry->id = *id;
+	entry->again = *id;
+}
+
+/* Puts a cgroup in with the path that the kernel has written for a tracepoint. Returns the length of the path. */
+static __always_inline __u32 put_cgroup(struct scratch *scratch, const struct kp_cgroup_id *id, const char *path)
+{
+	long length = bpf_probe_read_kernel_str(scratch->longer, 1024, path);
+	struct kp_cgroup_entry *entry;
+	__u32 from = 0;
+
+	if (length <= 0)
+		return 0;
+	if (bpf_map_lookup_elem(&cgroups, id))
+		return length;
+	entry = insert_cgroup(id);
+	if (!entry)
+		return length;
+	if (length > KP_PATH_LEN)
+		from = length - KP_PATH_LEN;
+	entry->cut = from > 0 || length == 1024;
+	bpf_probe_read_kernel(entry->path, KP_PATH_LEN, &scratch->longer[from & 1023]); /* it can't fail: it reads a map */
+	publish_cgroup(entry, id);
+	return length;
+}
+
+SEC("tp_btf/cgroup_mkdir")
+int table_mkdir(__u64 *ctx)
+{
+	struct cgroup *cgroup = (void *)ctx[0];
+	struct kp_cgroup_id id;
+	struct scratch *scratch;
+
+	if (silent())
+		return 0;
+	scratch = scratch_of(USER_MKDIR);
+	if (!scratch)
+		return 0;
+	id = cgroup_id_of(cgroup);
+	put_cgroup(scratch, &id, (const char *)ctx[1]);
+	return 0;
+}
+
+SEC("tp_btf/cgroup_rmdir")
+int table_rmdir(__u64 *ctx)
+{
+	struct cgroup *cgroup = (void *)ctx[0];
+	struct kp_cgroup_id id;
+
+	if (silent())
+		return 0;
+	id = cgroup_id_of(cgroup);
+	if (!bpf_map_lookup_elem(&cgroups, &id))
+		return 0;
+	if (bpf_map_push_elem(&removed, &id, BPF_ANY) && !bpf_map_delete_elem(&cgroups, &id))
+		count(KP_TABLE_CGROUPS_EVICTED);
+	return 0;
+}
+
+#define CONTAINER_ID_LEN 64
+
+SEC("tp_btf/cgroup_attach_task")
+int table_attach(__u64 *ctx)
+{
+	struct cgroup *cgroup = (void *)ctx[0];
+	struct task_struct *task = (void *)ctx[2];
+	struct kp_cgroup_id id = cgroup_id_of(cgroup);
+	struct kp_process_entry *entry;
+	struct kp_process_id process;
+	struct scratch *scratch;
+
+	if (silent() || !id.hierarchy) /* with cgroup v2 every event says which it was in */
+		return 0;
+	scratch = scratch_of(USER_ATTACH);
+	if (!scratch || put_cgroup(scratch, &id, (const char *)ctx[1]) <= CONTAINER_ID_LEN)
+		return 0;
+	process = id_of(task);
+	entry = bpf_map_lookup_elem(&processes, &process);
+	if (entry)
+		entry->legacy = id;
+	return 0;
+}
+
+/* Puts a cgroup in that was there before, with the path made of its names. Returns the length of the path. */
+static __always_inline __u32 find_cgroup(struct scratch *scratch, struct cgroup *cgroup, const struct kp_cgroup_id *id)
+{
+	struct kp_cgroup_entry *entry = bpf_map_lookup_elem(&cgroups, id);
+
+	cgroup_path(&scratch->path, scratch->component, BPF_CORE_READ(cgroup, kn));
+	if (!entry) {
+		entry = insert_cgroup(id);
+		if (entry) {
+			entry->cut = scratch->path.cut;
+			copy_path(entry->path, &scratch->path);
+			publish_cgroup(entry, id);
+		}
+	}
+	return KP_PATH_LEN - 1 - scratch->path.at;
+}
+
+#define MAX_HIERARCHIES 32
+
+/* The cgroups of a process that was there before. A function of its own, so that the verifier reads it once. */
+static __noinline void find_cgroups(struct scratch *scratch, struct task_struct *task)
+{
+	struct css_set *set = BPF_CORE_READ(task, cgroups);
+	void *first = (void *)set + bpf_core_field_offset(struct css_set, cgrp_links), *at = BPF_CORE_READ(set, cgrp_links.next);
+
+	for (int i = 0; i < MAX_HIERARCHIES; i++) {
+		struct cgrp_cset_link *link = at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
+		struct kp_cgroup_id id;
+		struct cgroup *cgroup;
+
+		if (!at || at == first)
+			return;
+		cgroup = BPF_CORE_READ(link, cgrp);
+		id = cgroup_id_of(cgroup);
+		if (find_cgroup(scratch, cgroup, &id) > CONTAINER_ID_LEN && id.hierarchy)
+			scratch->entry.legacy = id;
+		at = BPF_CORE_READ(link, cgrp_link.next);
+	}
+}
+
+/* Puts the processes in that were there before. One that forks, executes or ends meanwhile is in already, or seen here. */
+SEC("iter/task")
+int table_fill(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct kp_process_entry *entry;
+	struct kp_process_id id;
+	struct scratch *scratch;
+
+	if (!task || task->pid != task->tgid)
+		return 0;
+	scratch = scratch_of(USER_FILL);
+	if (!scratch)
+		return 0;
+	id = id_of(task);
+	entry = bpf_map_lookup_elem(&processes, &id);
+	if (entry) {
+		entry->seen = state.living;
+		return 0;
+	}
+	entry = &scratch->entry;
+	__builtin_memset(entry, 0, sizeof(*entry));
+	entry->flags = KP_PROCESS_FOUND;
+	describe(entry, task);
+	set_path(entry, &scratch->path, task);
+	find_cgroups(scratch, task);
+	publish(entry, &id);
+	if (insert(&id, entry, KP_TABLE_FOUND))
+		return 0;
+	entry = bpf_map_lookup_elem(&processes, &id);
+	if (entry && BPF_CORE_READ(task, signal, live.counter) == 0)
+		end(entry, &id, task);
+	return 0;
+}
+
+/* What is asked, and where the answers go. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KP_QUESTIONS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct kp_question);
+} questions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KP_QUESTIONS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct kp_answer);
+} answers SEC(".maps");
+
+/* Answers question number index. A function of its own, so that the verifier reads it once and not for each step. */
+__noinline int answer(__u32 index)
+{
+	struct kp_question *question = bpf_map_lookup_elem(&questions, &index);
+	struct kp_answer *answer = bpf_map_lookup_elem(&answers, &index);
+	struct kp_process_entry *entry;
+	struct kp_arguments *kept;
+	struct kp_process_id id;
+	__u32 version;
+
+	if (!question || !answer)
+		return 0;
+	id = question->id;
+	question->answered = KP_ANSWERED_NO;
+	entry = bpf_map_lookup_elem(&processes, &id);
+	if (!entry)
+		return 0;
+	question->answered = KP_ANSWERED_CHANGING;
+	version = entry->version;
+	BARRIER();
+	bpf_probe_read_kernel(&answer->process, sizeof(answer->process), entry); /* it can't fail: it reads a map */
+	BARRIER();
+	/* It may change meanwhile, or go, and another takes its place. */
+	if (version % 2 || entry->version != version || answer->process.version != version)
+		return 0;
+	if (answer->process.id.start_ns != id.start_ns || answer->process.id.tgid != id.tgid || answer->process.start_again_ns != id.start_ns)
+		return 0;
+	answer->arguments.start_ns = 0;
+	if (state.with_arguments) {
+		kept = bpf_map_lookup_elem(&arguments, &id);
+		if (kept)
+			bpf_probe_read_kernel(&answer->arguments, sizeof(answer->arguments), kept);
+	}
+	question->answered = KP_ANSWERED_YES;
+	return 0;
+}
+
+/* Answers the first args[0] questions. */
+SEC("raw_tp")
+int look_up(__u64 *args)
+{
+	__u32 end = args[0];
+
+	for (__u32 i = 0; i < KP_QUESTIONS; i++) {
+		if (i >= end)
+			break;
+		answer(i);
+	}
+	return 0;
+}

@@ -1,0 +1,438 @@
+//go:build linux
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// ProcessTableConfig is the size of a process table.
+type ProcessTableConfig struct {
+	Processes int  // entries, of processes that live and that have ended; at least 1
+	Cgroups   int  // likewise of cgroups; at least 1
+	Arguments bool // keep the arguments of processes that are executed from now on
+}
+
+// ProcessTable is who every process of the machine is and was, kept by programs in the kernel while it happens.
+// Entries outlive their processes: only when there is no room for a new one does the one go that ended first. What is
+// pinned goes on when this process is gone. Any number of goroutines may use it until Close.
+type ProcessTable struct {
+	dir      *Directory
+	config   ProcessTableConfig
+	books    *group   // of all shapes: counters and state
+	entries  *group   // of this shape
+	earlier  []*group // of other shapes, to be moved
+	programs *ebpf.Collection
+	attached *attachment
+
+	stateMemory, execsMemory memory
+	execs                    []uint32
+
+	mu        sync.Mutex // guards what is asked and answered
+	asking    memory
+	answering memory
+	questions []processTableKpQuestion
+	answers   []processTableKpAnswer
+}
+
+// The names of the groups in the table's directory, beside the links.
+const (
+	tableBooks   = "books"
+	tableEntries = "entries"
+)
+
+// OpenProcessTable opens the table, attaches its programs, and puts in the processes that are running already. A table
+// that an earlier process left is taken over: where its programs are still attached it lacks nothing that
+// happened meanwhile. One of another size is moved, the processes that ended first left out where there is less room.
+func OpenProcessTable(dir *Directory, config ProcessTableConfig) (_ *ProcessTable, err error) {
+	spec, err := loadProcessTable()
+	if err != nil {
+		return nil, err
+	}
+	t := &ProcessTable{dir: dir, config: config}
+	defer func() {
+		if err != nil {
+			t.Close()
+		}
+	}()
+	if err := t.openBooks(spec); err != nil {
+		return nil, err
+	}
+	if err := t.openEntries(spec); err != nil {
+		return nil, err
+	}
+	if err := t.attach(spec); err != nil {
+		return nil, fmt.Errorf("process table: %w", err)
+	}
+	return t, nil
+}
+
+func (t *ProcessTable) openBooks(spec *ebpf.CollectionSpec) (err error) {
+	mmapable(spec.Maps[processTableMapDataTable])
+	t.books, err = openGroup(t.dir.join(tableBooks), specsOf(spec, processTableMapDataTable, processTableMapCounts, processTableMapExecs), nil)
+	if err != nil {
+		return err
+	}
+	if t.stateMemory, err = mapMemory(t.books.maps[processTableMapDataTable]); err != nil {
+		return err
+	}
+	if t.execsMemory, err = mapMemory(t.books.maps[processTableMapExecs]); err != nil {
+		return err
+	}
+	t.execs = asSlice[uint32](t.execsMemory)[:t.books.maps[processTableMapExecs].MaxEntries()*2]
+	return nil
+}
+
+func specsOf(spec *ebpf.CollectionSpec, names ...string) map[string]*ebpf.MapSpec {
+	specs := map[string]*ebpf.MapSpec{}
+	for _, name := range names {
+		specs[name] = spec.Maps[name].Copy()
+	}
+	return specs
+}
+
+// openEntries opens the entries, and those of other shapes that an earlier process left.
+func (t *ProcessTable) openEntries(spec *ebpf.CollectionSpec) error {
+	shape := map[string]uint32{
+		processTableMapProcesses: uint32(t.config.Processes), processTableMapEnded: uint32(t.config.Processes), processTableMapArguments: 1,
+		processTableMapCgroups: uint32(t.config.Cgroups), processTableMapRemoved: uint32(t.config.Cgroups),
+	}
+	if t.config.Arguments {
+		shape[processTableMapArguments] = uint32(t.config.Processes)
+	}
+	specsFor := func(shape map[string]uint32) map[string]*ebpf.MapSpec {
+		specs := map[string]*ebpf.MapSpec{}
+		for name, entries := range shape {
+			specs[name] = spec.Maps[name].Copy()
+			specs[name].MaxEntries = entries
+		}
+		return specs
+	}
+	numbers, err := t.dir.numbered(tableEntries)
+	if err != nil {
+		return err
+	}
+	next := 0
+	for i, n := range numbers {
+		next = n + 1
+		path := t.dir.join(fmt.Sprintf("%s-%d", tableEntries, n))
+		was, err := pinnedSizes(path, shape)
+		if err != nil {
+			return err
+		}
+		group, err := openGroup(path, specsFor(was), nil)
+		if err != nil {
+			return err
+		}
+		if i == len(numbers)-1 && sameSizes(was, shape) {
+			t.entries = group
+		} else {
+			t.earlier = append(t.earlier, group)
+		}
+	}
+	if t.entries == nil {
+		t.entries, err = openGroup(t.dir.join(fmt.Sprintf("%s-%d", tableEntries, next)), specsFor(shape), nil)
+	}
+	return err
+}
+
+func (t *ProcessTable) state() *processTableKpTableState {
+	return as[processTableKpTableState](t.stateMemory)
+}
+
+// attach puts the programs into force, and brings the entries up to date where nobody has done so since.
+func (t *ProcessTable) attach(spec *ebpf.CollectionSpec) error {
+	state := t.state()
+	next, err := nextGeneration(t.dir, state.Generation)
+	if err != nil {
+		return err
+	}
+	if err := t.load(spec, next); err != nil {
+		return err
+	}
+	tracepoints := map[string]*ebpf.Program{}
+	for _, name := range []string{
+		processTableProgTableFork, processTableProgTableExec, processTableProgTableExit,
+		processTableProgTableMkdir, processTableProgTableRmdir, processTableProgTableAttach,
+	} {
+		tracepoints[name] = t.programs.Programs[name]
+	}
+	numbers, err := t.dir.numbered(probesLinks)
+	if err != nil {
+		return err
+	}
+	goesOn := slices.Contains(numbers, int(state.Generation)) // the programs of before did not stop
+	// Programs of before write to the entries of before.
+	if t.attached, err = attach(t.dir, tracepoints, state.Generation, next, t.entries.adopted && len(t.earlier) == 0); err != nil {
+		return err
+	}
+	state.WithArguments = 0
+	if t.config.Arguments {
+		state.WithArguments = 1
+	}
+	adopted := state.Generation == t.attached.generation
+	atomic.StoreUint32(&state.Generation, t.attached.generation)
+	if err := t.attached.dropEarlier(); err != nil {
+		return err
+	}
+	waitForPrograms()
+	if adopted && state.SinceNs != 0 {
+		return nil
+	}
+	since := bootNow()
+	if err := t.moveEarlier(); err != nil {
+		return err
+	}
+	if err := t.countLiving(); err != nil {
+		return err
+	}
+	if !goesOn || state.SinceNs == 0 {
+		atomic.StoreUint64(&state.SinceNs, since)
+	}
+	return nil
+}
+
+func (t *ProcessTable) load(spec *ebpf.CollectionSpec, generation uint32) error {
+	if err := spec.Variables[processTableVarOwnGeneration].Set(generation); err != nil {
+		return fmt.Errorf("set generation: %w", err)
+	}
+	replacements := map[string]*ebpf.Map{}
+	for _, group := range []*group{t.books, t.entries} {
+		for name, m := range group.maps {
+			replacements[name] = m
+			spec.Maps[name].MaxEntries = m.MaxEntries()
+		}
+	}
+	var err error
+	if t.programs, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replacements}); err != nil {
+		return fmt.Errorf("load programs: %w", err)
+	}
+	if t.asking, err = mapMemory(t.programs.Maps[processTableMapQuestions]); err != nil {
+		return err
+	}
+	if t.answering, err = mapMemory(t.programs.Maps[processTableMapAnswers]); err != nil {
+		return err
+	}
+	t.questions = asSlice[processTableKpQuestion](t.asking)
+	t.answers = asSlice[processTableKpAnswer](t.answering)
+	return nil
+}
+
+// iterate runs the program that looks at every process.
+func (t *ProcessTable) iterate() error {
+	iterator, err := link.AttachIter(link.IterOptions{Program: t.programs.Programs[processTableProgTableFill]})
+	if err != nil {
+		return fmt.Errorf("find running processes: %w", err)
+	}
+	defer func() { _ = iterator.Close() }()
+	reader, err := iterator.Open()
+	if err != nil {
+		return fmt.Errorf("find running processes: %w", err)
+	}
+	defer func() { _ = reader.Close() }()
+	if _, err := io.Copy(io.Discard, reader); err != nil {
+		return fmt.Errorf("find running processes: %w", err)
+	}
+	return nil
+}
+
+// ProcessID tells a process from all others, also from those that have its pid before and after it.
+type ProcessID struct {
+	Start uint64 // ns, boot-time clock
+	TGID  uint64 // its pid in the initial pid namespace
+}
+
+// maxAsked is how many processes one program run looks up; KP_QUESTIONS.
+const maxAsked = 64
+
+// lookUpTries is how often an entry is looked at that changes just then: an exec takes it a microsecond.
+const lookUpTries = 10
+
+// LookUp shows the entries of the processes that the table has. An entry is good until visit returns.
+func (t *ProcessTable) LookUp(ids []ProcessID, visit func(i int, entry *ProcessEntry)) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for first := 0; first < len(ids); first += maxAsked {
+		if err := t.lookUp(ids[first:min(first+maxAsked, len(ids))], func(i int, entry *ProcessEntry) { visit(first+i, entry) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *ProcessTable) lookUp(ids []ProcessID, visit func(int, *ProcessEntry)) error {
+	var numbers [maxAsked]int
+	for i, id := range ids {
+		numbers[i] = i
+		t.questions[i].Id = processTableKpProcessId{StartNs: id.Start, Tgid: id.TGID}
+	}
+	for n, try := len(ids), 0; n > 0 && try < lookUpTries; try++ {
+		if _, err := run(t.programs.Programs[processTableProgLookUp], uint64(n)); err != nil {
+			return fmt.Errorf("process table: %w", err)
+		}
+		again := 0
+		for i := range n {
+			switch t.questions[i].Answered {
+			case answeredYes:
+				visit(numbers[i], (*ProcessEntry)(&t.answers[i]))
+			case answeredChanging:
+				numbers[again], t.questions[again].Id = numbers[i], t.questions[i].Id
+				again++
+			}
+		}
+		if n = again; n > 0 {
+			runtime.Gosched()
+		}
+	}
+	return nil
+}
+
+// enum kp_answered
+const (
+	answeredYes      = 1
+	answeredChanging = 2
+)
+
+// Execs returns a number that is another one after the process has executed a program, and after some that
+// others have. It is one load from memory.
+func (t *ProcessTable) Execs(tgid uint32) uint32 {
+	return atomic.LoadUint32(&t.execs[(tgid%execSlots)*2]) // each in 8 bytes
+}
+
+const execSlots = 1 << 16 // KP_EXECS
+
+// Had reports whether the table had an entry of a process that it has no more. at is a time at which it lived.
+func (t *ProcessTable) Had(id ProcessID, at uint64) bool {
+	state := t.state()
+	since := atomic.LoadUint64(&state.SinceNs)
+	return since != 0 && id.Start >= since && at <= atomic.LoadUint64(&state.EvictedExitNs)
+}
+
+// CgroupID tells a cgroup from all others: its id is unique within its hierarchy.
+type CgroupID struct {
+	ID        uint64
+	Hierarchy uint64 // 0: that of cgroup v2
+}
+
+// Cgroup returns the path of a cgroup in its hierarchy, also of one that is removed; of a path of more than
+// 255 bytes its end, and then cut is set. ok says whether the table has it.
+func (t *ProcessTable) Cgroup(id CgroupID) (path string, cut, ok bool, err error) {
+	key := processTableKpCgroupId{Id: id.ID, Hierarchy: id.Hierarchy}
+	var entry processTableKpCgroupEntry
+	switch err := t.entries.maps[processTableMapCgroups].Lookup(&key, &entry); {
+	case errors.Is(err, ebpf.ErrKeyNotExist):
+		return "", false, false, nil
+	case err != nil:
+		return "", false, false, fmt.Errorf("cgroup %d: %w", id.ID, err)
+	}
+	if entry.Id != key || entry.Again != key { // it is being made, and nothing can be in it yet; or it has just gone
+		return "", false, false, nil
+	}
+	return textOf(entry.Path[:]), entry.Cut != 0, true, nil
+}
+
+// TableCounts is the account of the table: what is in it is Started + Found - Evicted - LeftOut.
+type TableCounts struct {
+	Started uint64        // processes put in as they were forked
+	Found   uint64        // processes put in that were there before
+	Evicted uint64        // ended processes that made room
+	LeftOut uint64        // processes without room when the table was made smaller
+	Full    uint64        // processes that could not be put in: all others lived
+	Errors  uint64        // processes that could not be put in for another reason
+	Skipped uint64        // runs of a program that would have interrupted itself, which the kernel skips
+	Kept    time.Duration // how long the last to be evicted had been kept since its end; 0: none was
+	Cgroups CgroupCounts
+}
+
+// CgroupCounts is the account of the cgroups: what is in the table is Put - Evicted - LeftOut.
+type CgroupCounts struct {
+	Put     uint64
+	Evicted uint64 // removed cgroups that made room
+	LeftOut uint64 // cgroups without room when the table was made smaller
+	Missed  uint64 // cgroups that could not be put in
+}
+
+// Counts returns the account over the life of the table.
+func (t *ProcessTable) Counts() (TableCounts, error) {
+	var total [8]uint64 // enum kp_table_count
+	for what := range total {
+		var perCPU []uint64
+		if err := t.books.maps[processTableMapCounts].Lookup(uint32(what), &perCPU); err != nil {
+			return TableCounts{}, fmt.Errorf("read counters of the process table: %w", err)
+		}
+		for _, n := range perCPU {
+			total[what] += n
+		}
+	}
+	skipped, err := t.attached.recursions()
+	if err != nil {
+		return TableCounts{}, err
+	}
+	state := t.state()
+	return TableCounts{
+		Started: total[0], Found: total[1], Evicted: total[2], LeftOut: atomic.LoadUint64(&state.LeftOut),
+		Full: total[3], Errors: total[4], Skipped: skipped,
+		Kept:    time.Duration(atomic.LoadUint64(&state.EvictedAfterNs)),
+		Cgroups: CgroupCounts{Put: total[5], Evicted: total[6], LeftOut: atomic.LoadUint64(&state.CgroupsLeftOut), Missed: total[7]},
+	}, nil
+}
+
+// Memory returns what the table costs in kernel memory, in bytes.
+func (t *ProcessTable) Memory() uint64 {
+	var total uint64
+	for _, m := range t.programs.Maps { // those of the groups among them
+		total += memoryOf(m)
+	}
+	return total
+}
+
+// Detach stops the programs. The table keeps what it has; the next to open it finds the processes that live then.
+func (t *ProcessTable) Detach() error {
+	state := t.state()
+	atomic.StoreUint64(&state.SinceNs, 0)  // what happens from now on is not in it
+	atomic.AddUint32(&state.Generation, 1) // nobody's: the kernel may take a while to let go of a link
+	err := t.attached.detach()
+	waitForPrograms()
+	if err != nil {
+		return fmt.Errorf("detach the process table: %w", err)
+	}
+	return nil
+}
+
+// Close lets go of everything. What is pinned lives on, the programs among it.
+func (t *ProcessTable) Close() {
+	if t.attached != nil {
+		t.attached.close()
+	}
+	t.asking.unmap()
+	t.answering.unmap()
+	if t.programs != nil {
+		t.programs.Close()
+	}
+	t.execsMemory.unmap()
+	t.stateMemory.unmap()
+	for _, group := range append(t.earlier, t.entries, t.books) {
+		if group != nil {
+			group.Close()
+		}
+	}
+}
+
+func bootNow() uint64 {
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil { // only for a clock that the kernel lacks
+		return 0
+	}
+	return uint64(now.Nano())
+}

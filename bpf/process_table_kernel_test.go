@@ -1,0 +1,329 @@
+//go:build linux && kernel
+
+package bpf
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func openTable(t testing.TB, dir *Directory, config ProcessTableConfig) *ProcessTable {
+	t.Helper()
+	table, err := OpenProcessTable(dir, config)
+	require.NoError(t, err)
+	return table
+}
+
+// processOf returns the process with a pid, by the only entry that has it.
+func processOf(t testing.TB, table *ProcessTable, pid int) ProcessID {
+	t.Helper()
+	var found []ProcessID
+	require.NoError(t, all(table.entries.maps[processTableMapProcesses], func(id processTableKpProcessId, _ processTableKpProcessEntry) error {
+		if id.Tgid == uint64(pid) {
+			found = append(found, ProcessID{Start: id.StartNs, TGID: id.Tgid})
+		}
+		return nil
+	}))
+	require.Len(t, found, 1)
+	return found[0]
+}
+
+func entryOf(t testing.TB, table *ProcessTable, id ProcessID) *ProcessEntry {
+	t.Helper()
+	var got *ProcessEntry
+	require.NoError(t, table.LookUp([]ProcessID{id}, func(_ int, entry *ProcessEntry) {
+		copied := *entry
+		got = &copied
+	}))
+	return got
+}
+
+var sizes = ProcessTableConfig{Processes: 4096, Cgroups: 1024}
+
+func TestTableHasWhatRunsAlready(t *testing.T) {
+	table := openTable(t, directory(t, ""), sizes)
+	defer table.Close()
+	own := entryOf(t, table, processOf(t, table, os.Getpid()))
+	require.NotNil(t, own)
+	executable, err := os.Executable()
+	require.NoError(t, err)
+	path, cut := own.Path()
+	assert.Equal(t, executable, path)
+	assert.False(t, cut)
+	assert.Equal(t, filepath.Base(executable), own.BaseName())
+	assert.EqualValues(t, os.Getppid(), own.Parent().TGID)
+	assert.True(t, own.Found())
+	assert.False(t, own.Kernel())
+	assert.Zero(t, own.Exit())
+	kthread := entryOf(t, table, processOf(t, table, 2))
+	if kthread != nil && kthread.Comm() == "kthreadd" {
+		assert.True(t, kthread.Kernel())
+		assert.Empty(t, kthread.BaseName())
+	}
+	counts, err := table.Counts()
+	require.NoError(t, err)
+	assert.Positive(t, counts.Found)
+	assert.Positive(t, counts.Cgroups.Put)
+	t.Logf("%+v, %d bytes", counts, table.Memory())
+}
+
+func TestTableFollowsAProcess(t *testing.T) {
+	config := sizes
+	config.Arguments = true
+	table := openTable(t, directory(t, ""), config)
+	defer table.Close()
+	dir := t.TempDir()
+	program := filepath.Join(dir, "second program")
+	content, err := os.ReadFile("/bin/true")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(program, content, 0o700))
+	before := bootNow()
+	cmd := exec.Command("/bin/sh", "-c", fmt.Sprintf("exec '%s' with 'some arguments'", program))
+	execs := table.Execs(0)
+	require.NoError(t, cmd.Run())
+	_ = execs
+	id := processOf(t, table, cmd.Process.Pid)
+	entry := entryOf(t, table, id)
+	require.NotNil(t, entry)
+	path, cut := entry.Path()
+	assert.Equal(t, program, path)
+	assert.False(t, cut)
+	assert.Equal(t, "second program", entry.BaseName())
+	assert.Equal(t, "second program", entry.Comm())
+	assert.EqualValues(t, os.Getpid(), entry.Parent().TGID)
+	assert.Equal(t, processOf(t, table, os.Getpid()), entry.Parent())
+	own, err := os.ReadFile("/proc/self/comm")
+	require.NoError(t, err)
+	assert.Equal(t, strings.TrimSuffix(string(own), "\n"), entry.ParentComm())
+	assert.Greater(t, entry.Exit(), entry.Since())
+	assert.Greater(t, entry.Since(), before)
+	assert.False(t, entry.Found())
+	images, complete := entry.Earlier()
+	assert.True(t, complete)
+	require.Len(t, images, 2)
+	shell, err := filepath.EvalSymlinks("/bin/sh")
+	require.NoError(t, err)
+	assert.Equal(t, Image{Until: entry.Since(), BaseName: filepath.Base(shell)}, images[0])
+	self, err := os.Executable()
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Base(self), images[1].BaseName)
+	arguments, cut, ok := entry.ArgumentList()
+	assert.True(t, ok)
+	assert.False(t, cut)
+	assert.Equal(t, program+"\x00with\x00some arguments\x00", string(arguments))
+}
+
+func TestHostilePaths(t *testing.T) {
+	table := openTable(t, directory(t, ""), sizes)
+	defer table.Close()
+	content, err := os.ReadFile("/bin/true")
+	require.NoError(t, err)
+	long := strings.Repeat("x", 255)
+	for name, test := range map[string]struct {
+		dir, base string
+		cut       bool
+	}{
+		"newlines, escapes, invalid UTF-8": {"a\n\x1b[31mb", "c\xff\xfe\r\n", false},
+		"longest name":                     {"a", long, true},
+		"254 bytes":                        {"a", long[1:], true},
+		"253 bytes":                        {"a", long[2:], true},
+		"4,096 characters":                 {strings.Repeat(strings.Repeat("d", 99)+"/", 39), "end", true},
+		"many components":                  {strings.Repeat("d/", 100), "end", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Below a short directory, entered step by step: no path of a system call may be that long.
+			root := t.TempDir()
+			dir := filepath.Join(root, test.dir)
+			program := filepath.Join(dir, test.base)
+			require.NoError(t, os.MkdirAll(dir, 0o700))
+			require.NoError(t, os.WriteFile(program, content, 0o700))
+			cmd := exec.Command(program)
+			require.NoError(t, cmd.Run())
+			entry := entryOf(t, table, processOf(t, table, cmd.Process.Pid))
+			require.NotNil(t, entry)
+			path, cut := entry.Path()
+			assert.Equal(t, test.cut, cut)
+			assert.Equal(t, test.base, entry.BaseName())
+			if cut {
+				assert.True(t, strings.HasSuffix(program, path), "%q", path)
+			} else {
+				assert.Equal(t, program, path)
+			}
+		})
+	}
+}
+
+func TestExecutableInNoDirectory(t *testing.T) {
+	table := openTable(t, directory(t, ""), sizes)
+	defer table.Close()
+	content, err := os.ReadFile("/bin/true")
+	require.NoError(t, err)
+	fd, err := unix.MemfdCreate("hidden", 0)
+	require.NoError(t, err)
+	file := os.NewFile(uintptr(fd), "hidden")
+	defer func() { _ = file.Close() }()
+	_, err = file.Write(content)
+	require.NoError(t, err)
+	cmd := exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd))
+	require.NoError(t, cmd.Run())
+	path, _ := entryOf(t, table, processOf(t, table, cmd.Process.Pid)).Path()
+	assert.Equal(t, "memfd:hidden", path)
+}
+
+// The table is full of processes that have ended, and goes on: those that ended first make room.
+func TestEvictionInTheOrderOfTheEnds(t *testing.T) {
+	running, err := filepath.Glob("/proc/[0-9]*")
+	require.NoError(t, err)
+	config := ProcessTableConfig{Processes: len(running) + 300, Cgroups: 1024}
+	table := openTable(t, directory(t, ""), config)
+	defer table.Close()
+	var ids []ProcessID
+	for range 10 {
+		var pids []int
+		for range 100 {
+			cmd := exec.Command("/bin/true")
+			require.NoError(t, cmd.Run())
+			pids = append(pids, cmd.Process.Pid)
+		}
+		for _, pid := range pids { // while there is room for all of them
+			ids = append(ids, processOf(t, table, pid))
+		}
+	}
+	counts, err := table.Counts()
+	require.NoError(t, err)
+	t.Logf("%+v", counts)
+	assert.Positive(t, counts.Evicted)
+	assert.Positive(t, counts.Kept)
+	assert.Zero(t, counts.Full)
+	there := make([]bool, len(ids))
+	require.NoError(t, table.LookUp(ids, func(i int, entry *ProcessEntry) {
+		there[i] = true
+		assert.Equal(t, ids[i].TGID, entry.Process.Id.Tgid)
+	}))
+	first := 0
+	for !there[first] {
+		assert.True(t, table.Had(ids[first], ids[first].Start+1))
+		first++
+	}
+	assert.Positive(t, first)
+	for i := first; i < len(ids); i++ {
+		assert.True(t, there[i], i)
+	}
+	assert.False(t, table.Had(ids[len(ids)-1], ids[len(ids)-1].Start))
+	entries := 0
+	require.NoError(t, all(table.entries.maps[processTableMapProcesses], func(processTableKpProcessId, processTableKpProcessEntry) error {
+		entries++
+		return nil
+	}))
+	counts, err = table.Counts()
+	require.NoError(t, err)
+	assert.InDelta(t, counts.Started+counts.Found-counts.Evicted-counts.LeftOut, entries, 20, "others start processes too")
+}
+
+func TestRestarts(t *testing.T) {
+	path := pinPath(t)
+	run := func() int {
+		cmd := exec.Command("/bin/true")
+		require.NoError(t, cmd.Run())
+		return cmd.Process.Pid
+	}
+	open := func(config ProcessTableConfig) (*ProcessTable, *Directory) {
+		dir, err := OpenDirectory(path, "table")
+		require.NoError(t, err)
+		return openTable(t, dir, config), dir
+	}
+	first, dir := open(sizes)
+	since := first.state().SinceNs
+	before := processOf(t, first, run())
+	first.Close() // as a kill does it: the programs go on
+	require.NoError(t, dir.Close())
+	between := run()
+
+	second, dir := open(sizes)
+	assert.Equal(t, since, second.state().SinceNs, "nothing was missed")
+	assert.NotNil(t, entryOf(t, second, before))
+	id := processOf(t, second, between)
+	assert.Equal(t, "true", entryOf(t, second, id).BaseName())
+
+	sleeper := exec.Command("/bin/sleep", "600")
+	require.NoError(t, sleeper.Start())
+	asleep := processOf(t, second, sleeper.Process.Pid)
+	require.NoError(t, second.Detach())
+	second.Close()
+	require.NoError(t, dir.Close())
+	require.NoError(t, sleeper.Process.Kill()) // nobody sees it
+	_ = sleeper.Wait()
+
+	larger := ProcessTableConfig{Processes: 8192, Cgroups: 2048, Arguments: true}
+	third, dir := open(larger)
+	assert.Greater(t, third.state().SinceNs, since)
+	assert.NotNil(t, entryOf(t, third, before))
+	assert.NotNil(t, entryOf(t, third, id))
+	assert.NotZero(t, entryOf(t, third, asleep).Exit(), "it has ended unseen")
+	after := processOf(t, third, run())
+	third.Close()
+	require.NoError(t, dir.Close())
+
+	// Smaller, while the programs go on: those that ended first are left out.
+	running, err := filepath.Glob("/proc/[0-9]*")
+	require.NoError(t, err)
+	fourth, dir := open(ProcessTableConfig{Processes: len(running) + 50, Cgroups: 1024})
+	assert.NotNil(t, entryOf(t, fourth, after))
+	counts, err := fourth.Counts()
+	require.NoError(t, err)
+	t.Logf("%+v", counts)
+	numbers, err := dir.numbered(tableEntries)
+	require.NoError(t, err)
+	assert.Len(t, numbers, 1, "the other shapes are gone")
+	numbers, err = dir.numbered(probesLinks)
+	require.NoError(t, err)
+	assert.Len(t, numbers, 1)
+	assert.NotNil(t, entryOf(t, fourth, processOf(t, fourth, run())))
+	require.NoError(t, fourth.Detach())
+	fourth.Close()
+	require.NoError(t, dir.Close())
+}
+
+func TestCgroupsOutliveThemselves(t *testing.T) {
+	table := openTable(t, directory(t, ""), sizes)
+	defer table.Close()
+	for _, test := range []struct{ fileSystem, options string }{{"cgroup2", ""}, {"cgroup", "none,name=kernelpipe-table"}} {
+		t.Run(test.fileSystem, func(t *testing.T) {
+			mount := t.TempDir()
+			require.NoError(t, unix.Mount("none", mount, test.fileSystem, 0, test.options))
+			defer func() { require.NoError(t, unix.Unmount(mount, 0)) }()
+			name := "docker-" + strings.Repeat("0123456789abcdef", 4)
+			cgroup := filepath.Join(mount, name)
+			require.NoError(t, os.Mkdir(cgroup, 0o700))
+			var stat unix.Stat_t
+			require.NoError(t, unix.Stat(cgroup, &stat))
+			cmd := exec.Command("/bin/sh", "-c", "echo $$ > "+cgroup+"/cgroup.procs; /bin/true; exit 0")
+			require.NoError(t, cmd.Run())
+			require.Eventually(t, func() bool { return unix.Rmdir(cgroup) == nil }, 10*time.Second, time.Millisecond)
+			entry := entryOf(t, table, processOf(t, table, cmd.Process.Pid))
+			id := CgroupID{ID: stat.Ino}
+			if test.fileSystem == "cgroup" {
+				id = entry.LegacyCgroup()
+				assert.Equal(t, stat.Ino, id.ID)
+				assert.NotZero(t, id.Hierarchy)
+			} else {
+				assert.NotEqual(t, id, entry.Cgroup(), "it was put there after its exec")
+			}
+			path, cut, ok, err := table.Cgroup(id)
+			require.NoError(t, err)
+			assert.True(t, ok)
+			assert.False(t, cut)
+			assert.Equal(t, "/"+name, path)
+		})
+	}
+}
+
