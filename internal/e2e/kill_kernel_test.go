@@ -66,6 +66,7 @@ func TestKill(t *testing.T) {
 		time.Sleep(time.Duration(rand.IntN(400)) * time.Millisecond)
 		c.kill()
 	}
+	require.Less(t, backend.sum("kernel.events", nil), float64(events), "the simulation ended before the kills did: the load was no load")
 	c := run(t, config)
 	stopBeside()
 	real := map[string]any{"process.executable.name": execName}
