@@ -115,8 +115,8 @@ type Orphan struct {
 	Attached bool // probes of it are still attached, and fill its ring buffer
 }
 
-// Orphans returns the directories below pinPath that no running process has open: left by components that are no
-// longer configured, or whose process is not running at the moment.
+// Orphans returns the directories below pinPath that no running process has open or drains a queue of: left by
+// components that are no longer configured, or whose process is not running at the moment.
 func Orphans(pinPath string) ([]Orphan, error) {
 	if pinPath == "" {
 		return nil, nil
@@ -131,7 +131,7 @@ func Orphans(pinPath string) ([]Orphan, error) {
 			continue
 		}
 		path := filepath.Join(pinPath, entry.Name())
-		free, err := unlocked(path)
+		free, err := unclaimed(path)
 		if err != nil {
 			return nil, fmt.Errorf("orphans: %w", err)
 		}
@@ -147,7 +147,21 @@ func Orphans(pinPath string) ([]Orphan, error) {
 	return orphans, nil
 }
 
-// unlocked reports whether nobody has a directory open as its Directory. One that is gone is nobody's business.
+// unclaimed reports whether nobody has a component's directory open as its Directory, or consumes a queue in it.
+func unclaimed(path string) (bool, error) {
+	queues, err := filepath.Glob(filepath.Join(path, booksName("*")))
+	if err != nil {
+		return false, err
+	}
+	for _, claimable := range append(queues, path) {
+		if free, err := unlocked(claimable); err != nil || !free {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// unlocked reports whether nobody has locked a directory. One that is gone is nobody's business.
 func unlocked(path string) (bool, error) {
 	at, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {

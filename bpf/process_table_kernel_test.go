@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/kernelpipe/kernelpipe/internal/testprogram"
 )
 
 func openTable(t testing.TB, dir *Directory, config ProcessTableConfig) *ProcessTable {
@@ -45,6 +48,14 @@ func entryOf(t testing.TB, table *ProcessTable, id ProcessID) *ProcessEntry {
 		got = &copied
 	}))
 	return got
+}
+
+// brief returns the path of a program that ends at once.
+func brief(t testing.TB, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	require.NoError(t, testprogram.Write(path, testprogram.Brief))
+	return path
 }
 
 var sizes = ProcessTableConfig{Processes: 4096, Cgroups: 1024}
@@ -81,16 +92,14 @@ func TestTableFollowsAProcess(t *testing.T) {
 	config.Arguments = true
 	table := openTable(t, directory(t, ""), config)
 	defer table.Close()
-	dir := t.TempDir()
-	program := filepath.Join(dir, "second program")
-	content, err := os.ReadFile("/bin/true")
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(program, content, 0o700))
+	first, program := brief(t, "first"), brief(t, "second program")
 	before := bootNow()
-	cmd := exec.Command("/bin/sh", "-c", fmt.Sprintf("exec '%s' with 'some arguments'", program))
-	execs := table.Execs(0)
-	require.NoError(t, cmd.Run())
-	_ = execs
+	cmd := exec.Command(first, program)
+	require.NoError(t, cmd.Start())
+	execs := table.Execs(uint32(cmd.Process.Pid))
+	require.NoError(t, cmd.Wait())
+	assert.GreaterOrEqual(t, table.Execs(uint32(cmd.Process.Pid)), execs)
+	assert.GreaterOrEqual(t, table.Execs(uint32(cmd.Process.Pid)), uint32(2))
 	id := processOf(t, table, cmd.Process.Pid)
 	entry := entryOf(t, table, id)
 	require.NotNil(t, entry)
@@ -110,23 +119,19 @@ func TestTableFollowsAProcess(t *testing.T) {
 	images, complete := entry.Earlier()
 	assert.True(t, complete)
 	require.Len(t, images, 2)
-	shell, err := filepath.EvalSymlinks("/bin/sh")
-	require.NoError(t, err)
-	assert.Equal(t, Image{Until: entry.Since(), BaseName: filepath.Base(shell)}, images[0])
+	assert.Equal(t, Image{Until: entry.Since(), BaseName: "first"}, images[0])
 	self, err := os.Executable()
 	require.NoError(t, err)
 	assert.Equal(t, filepath.Base(self), images[1].BaseName)
 	arguments, cut, ok := entry.ArgumentList()
 	assert.True(t, ok)
 	assert.False(t, cut)
-	assert.Equal(t, program+"\x00with\x00some arguments\x00", string(arguments))
+	assert.Equal(t, program+"\x00", string(arguments))
 }
 
 func TestHostilePaths(t *testing.T) {
 	table := openTable(t, directory(t, ""), sizes)
 	defer table.Close()
-	content, err := os.ReadFile("/bin/true")
-	require.NoError(t, err)
 	long := strings.Repeat("x", 255)
 	for name, test := range map[string]struct {
 		dir, base string
@@ -145,7 +150,7 @@ func TestHostilePaths(t *testing.T) {
 			dir := filepath.Join(root, test.dir)
 			program := filepath.Join(dir, test.base)
 			require.NoError(t, os.MkdirAll(dir, 0o700))
-			require.NoError(t, os.WriteFile(program, content, 0o700))
+			require.NoError(t, testprogram.Write(program, testprogram.Brief))
 			cmd := exec.Command(program)
 			require.NoError(t, cmd.Run())
 			entry := entryOf(t, table, processOf(t, table, cmd.Process.Pid))
@@ -165,7 +170,7 @@ func TestHostilePaths(t *testing.T) {
 func TestExecutableInNoDirectory(t *testing.T) {
 	table := openTable(t, directory(t, ""), sizes)
 	defer table.Close()
-	content, err := os.ReadFile("/bin/true")
+	content, err := os.ReadFile(brief(t, "any"))
 	require.NoError(t, err)
 	fd, err := unix.MemfdCreate("hidden", 0)
 	require.NoError(t, err)
@@ -186,11 +191,12 @@ func TestEvictionInTheOrderOfTheEnds(t *testing.T) {
 	config := ProcessTableConfig{Processes: len(running) + 300, Cgroups: 1024}
 	table := openTable(t, directory(t, ""), config)
 	defer table.Close()
+	program := brief(t, "brief")
 	var ids []ProcessID
 	for range 10 {
 		var pids []int
 		for range 100 {
-			cmd := exec.Command("/bin/true")
+			cmd := exec.Command(program)
 			require.NoError(t, cmd.Run())
 			pids = append(pids, cmd.Process.Pid)
 		}
@@ -231,8 +237,11 @@ func TestEvictionInTheOrderOfTheEnds(t *testing.T) {
 
 func TestRestarts(t *testing.T) {
 	path := pinPath(t)
+	program := brief(t, "true")
+	endless := filepath.Join(t.TempDir(), "endless")
+	require.NoError(t, testprogram.Write(endless, testprogram.Endless))
 	run := func() int {
-		cmd := exec.Command("/bin/true")
+		cmd := exec.Command(program)
 		require.NoError(t, cmd.Run())
 		return cmd.Process.Pid
 	}
@@ -254,7 +263,7 @@ func TestRestarts(t *testing.T) {
 	id := processOf(t, second, between)
 	assert.Equal(t, "true", entryOf(t, second, id).BaseName())
 
-	sleeper := exec.Command("/bin/sleep", "600")
+	sleeper := exec.Command(endless)
 	require.NoError(t, sleeper.Start())
 	asleep := processOf(t, second, sleeper.Process.Pid)
 	require.NoError(t, second.Detach())
@@ -296,6 +305,8 @@ func TestRestarts(t *testing.T) {
 func TestCgroupsOutliveThemselves(t *testing.T) {
 	table := openTable(t, directory(t, ""), sizes)
 	defer table.Close()
+	endless := filepath.Join(t.TempDir(), "endless")
+	require.NoError(t, testprogram.Write(endless, testprogram.Endless))
 	for _, test := range []struct{ fileSystem, options string }{{"cgroup2", ""}, {"cgroup", "none,name=kernelpipe-table"}} {
 		t.Run(test.fileSystem, func(t *testing.T) {
 			mount := t.TempDir()
@@ -306,8 +317,11 @@ func TestCgroupsOutliveThemselves(t *testing.T) {
 			require.NoError(t, os.Mkdir(cgroup, 0o700))
 			var stat unix.Stat_t
 			require.NoError(t, unix.Stat(cgroup, &stat))
-			cmd := exec.Command("/bin/sh", "-c", "echo $$ > "+cgroup+"/cgroup.procs; /bin/true; exit 0")
-			require.NoError(t, cmd.Run())
+			cmd := exec.Command(endless)
+			require.NoError(t, cmd.Start())
+			require.NoError(t, os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
+			require.NoError(t, cmd.Process.Kill())
+			_ = cmd.Wait()
 			require.Eventually(t, func() bool { return unix.Rmdir(cgroup) == nil }, 10*time.Second, time.Millisecond)
 			entry := entryOf(t, table, processOf(t, table, cmd.Process.Pid))
 			id := CgroupID{ID: stat.Ino}

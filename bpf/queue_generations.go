@@ -40,18 +40,18 @@ func (s *queueState) lock() error {
 	if s.group.path == "" || s.claim != nil {
 		return nil
 	}
-	claim, err := os.Open(s.group.path)
+	directory, err := os.Open(s.group.path)
 	if err != nil {
 		return fmt.Errorf("claim queue: %w", err)
 	}
-	if err := unix.Flock(int(claim.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = claim.Close()
+	if err := claim(directory); err != nil {
+		_ = directory.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return fmt.Errorf("%s: %w: stop it first", s.group.path, ErrClaimed)
 		}
 		return fmt.Errorf("lock %s: %w", s.group.path, err)
 	}
-	s.claim = claim
+	s.claim = directory
 	return nil
 }
 
