@@ -141,6 +141,8 @@ enum kp_missing {
 	KP_MISSING_NOT_FOUND = 1, /* gone, or never seen */
 	KP_MISSING_EVICTED = 2,   /* was known; made room for another */
 	KP_MISSING_UNKNOWN = 3,   /* the event names no process */
+	KP_MISSING_TIMEOUT = 4,   /* not found in time; what is found later serves the events that follow */
+	KP_MISSING_DENIED = 5,    /* enrichment may not know: it lacks a capability */
 };
 
 /* An event as it leaves enrichment. 256 bytes. */

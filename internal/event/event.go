@@ -140,9 +140,11 @@ const (
 	MissingNotFound Missing = 1 // gone, or never seen
 	MissingEvicted  Missing = 2 // was known; made room for another
 	MissingUnknown  Missing = 3 // the event names no process
+	MissingTimeout  Missing = 4 // not found in time; what is found later serves the events that follow
+	MissingDenied   Missing = 5 // enrichment may not know: it lacks a capability
 )
 
-var missingNames = [...]string{"nothing", "not_found", "evicted", "unknown"}
+var missingNames = [...]string{"nothing", "not_found", "evicted", "unknown", "timeout", "denied"}
 
 // String returns the reason's name in telemetry, such as "not_found".
 func (m Missing) String() string {

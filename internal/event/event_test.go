@@ -154,7 +154,9 @@ func TestValidateEvent(t *testing.T) {
 
 func TestMissing(t *testing.T) {
 	assert.Equal(t, "not_found", MissingNotFound.String())
-	assert.Equal(t, "missing_4", Missing(4).String())
+	assert.Equal(t, "timeout", MissingTimeout.String())
+	assert.Equal(t, "denied", MissingDenied.String())
+	assert.Equal(t, "missing_6", Missing(6).String())
 }
 
 func TestClock(t *testing.T) {

@@ -118,6 +118,6 @@ func TestConstants(t *testing.T) {
 		"KP_KNOWN_USER": int(KnownUser), "KP_KNOWN_CONTAINER": int(KnownContainer), "KP_KNOWN_POD": int(KnownPod),
 
 		"KP_MISSING_NOTHING": int(MissingNothing), "KP_MISSING_NOT_FOUND": int(MissingNotFound), "KP_MISSING_EVICTED": int(MissingEvicted),
-		"KP_MISSING_UNKNOWN": int(MissingUnknown),
+		"KP_MISSING_UNKNOWN": int(MissingUnknown), "KP_MISSING_TIMEOUT": int(MissingTimeout), "KP_MISSING_DENIED": int(MissingDenied),
 	}, got)
 }
