@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"context"
+	"iter"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +32,7 @@ type backend struct {
 	mu     sync.Mutex
 	series map[string]point
 	logs   []plog.Logs
+	refuse func(plog.LogRecord) error // nil: none is refused
 	delay  time.Duration
 	dead   bool
 }
@@ -51,10 +54,50 @@ type logsServer struct {
 func (s *logsServer) Export(_ context.Context, request plogotlp.ExportRequest) (plogotlp.ExportResponse, error) {
 	s.backend.mu.Lock()
 	defer s.backend.mu.Unlock()
+	if refuse := s.backend.refuse; refuse != nil {
+		for record := range recordsOf(request.Logs()) {
+			if err := refuse(record); err != nil {
+				return plogotlp.NewExportResponse(), err
+			}
+		}
+	}
 	logs := plog.NewLogs()
 	request.Logs().CopyTo(logs)
 	s.backend.logs = append(s.backend.logs, logs)
 	return plogotlp.NewExportResponse(), nil
+}
+
+// recordsOf goes through all log records.
+func recordsOf(logs plog.Logs) iter.Seq[plog.LogRecord] {
+	return func(yield func(plog.LogRecord) bool) {
+		for _, resource := range logs.ResourceLogs().All() {
+			for _, scope := range resource.ScopeLogs().All() {
+				for _, record := range scope.LogRecords().All() {
+					if !yield(record) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// records returns all log records that were accepted, in order.
+func (b *backend) records() []plog.LogRecord {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var records []plog.LogRecord
+	for _, logs := range b.logs {
+		records = slices.AppendSeq(records, recordsOf(logs))
+	}
+	return records
+}
+
+// refuseLogs refuses every request with a record that is refused, with the error of the first one.
+func (b *backend) refuseLogs(refuse func(plog.LogRecord) error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refuse = refuse
 }
 
 func newBackend(t testing.TB) *backend {

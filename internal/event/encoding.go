@@ -25,7 +25,7 @@ const scopeName = "github.com/kernelpipe/kernelpipe"
 // Validate refuses everything that is no encoding.
 func (e Encoding) Validate() error {
 	if e != EncodingFrames && e != EncodingRecords {
-		return fmt.Errorf("encoding: %q is unknown: use %s or %s", string(e), EncodingFrames, EncodingRecords)
+		return fmt.Errorf("%q is unknown: use %s or %s", string(e), EncodingFrames, EncodingRecords)
 	}
 	return nil
 }

@@ -171,7 +171,7 @@ func TestVisitError(t *testing.T) {
 func TestEncoding(t *testing.T) {
 	require.NoError(t, EncodingFrames.Validate())
 	require.NoError(t, EncodingRecords.Validate())
-	assert.EqualError(t, Encoding("json").Validate(), `encoding: "json" is unknown: use frames or records`)
+	assert.EqualError(t, Encoding("json").Validate(), `"json" is unknown: use frames or records`)
 	assert.Error(t, Encoding("").Validate())
 }
 

@@ -73,7 +73,7 @@ func TestInvalidConfig(t *testing.T) {
 		"dead_letter_that_blocks":     `dead_letter: on_full is "block", must be drop_newest or drop_oldest`,
 		"retry_without_pause":         `retry_on_failure: initial_interval is 0s, which means tries without a pause: use 100ms or more, or enabled: false for no second try`,
 		"health":                      "health: max_depth_ratio is 0, must be above 0 and at most 1; with 1 a full queue is healthy",
-		"encoding":                    `encoding: encoding: "json" is unknown: use frames or records`,
+		"encoding":                    `encoding: "json" is unknown: use frames or records`,
 	}
 	conf, err := confmaptest.LoadConf(filepath.Join("testdata", "invalid.yaml"))
 	require.NoError(t, err)

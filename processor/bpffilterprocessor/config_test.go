@@ -104,7 +104,7 @@ func TestInvalidConfig(t *testing.T) {
 			"retry_on_failure: multiplier is 0, which shortens the pauses to none: use 1 or more",
 		"retry":    `retry_on_failure: 'max_elapsed_time' must not be less than 'max_interval'`,
 		"health":   "health: max_depth_ratio is 0, must be above 0 and at most 1; with 1 a full queue is healthy",
-		"encoding": `encoding: encoding: "json" is unknown: use frames or records`,
+		"encoding": `encoding: "json" is unknown: use frames or records`,
 	}
 	conf, err := confmaptest.LoadConf(filepath.Join("testdata", "invalid.yaml"))
 	require.NoError(t, err)

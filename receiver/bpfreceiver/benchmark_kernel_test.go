@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer/consumertest"
-	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.uber.org/zap"
 
@@ -101,10 +100,9 @@ func BenchmarkDrain(b *testing.B) {
 			require.NoError(b, err)
 			defer probes.Close()
 			require.NoError(b, probes.Attach())
-			settings := receivertest.NewNopSettings(metadata.Type)
-			report, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{ReceiverID: settings.ID, ReceiverCreateSettings: settings})
+			next, err := report(consumertest.NewNop(), config, receivertest.NewNopSettings(metadata.Type))
 			require.NoError(b, err)
-			d := drain{config: config, probes: probes, next: consumertest.NewNop(), report: report, logger: zap.NewNop(), deliver: b.Context()}
+			d := drain{config: config, probes: probes, next: next, logger: zap.NewNop(), deliver: b.Context()}
 			ring := probes.Ring()
 			b.ReportAllocs()
 			for b.Loop() {

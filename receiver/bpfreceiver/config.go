@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/stage"
 )
 
 // Config is the configuration of the receiver, the same on every system.
@@ -21,6 +22,8 @@ type Config struct {
 	PinPath string `mapstructure:"pin_path"`
 	// Probes are what to trace. What is named is on.
 	Probes ProbesConfig `mapstructure:"probes"`
+	// Queue is a queue of another component to drain, beside the probes or without any.
+	Queue configoptional.Optional[QueueConfig] `mapstructure:"queue"`
 	// RingBuffer holds the events until they are delivered.
 	RingBuffer RingBufferConfig `mapstructure:"ring_buffer"`
 	// Encoding of the events in the logs that leave the receiver.
@@ -74,8 +77,17 @@ func (c *Config) Validate() error {
 	if c.ShutdownTimeout < 0 {
 		errs = append(errs, fmt.Errorf("shutdown_timeout: %s is negative: use 0 for no limit", c.ShutdownTimeout))
 	}
-	if c.KeepOnShutdown && c.PinPath == "" {
+	errs = append(errs, stage.ValidatePinPath(c.PinPath))
+	switch {
+	case !c.Probes.on() && !c.Queue.HasValue():
+		errs = append(errs, errNothingOn)
+	case c.KeepOnShutdown && !c.Probes.on():
+		errs = append(errs, errors.New("keep_on_shutdown: there are no probes that could go on: remove it"))
+	case c.KeepOnShutdown && c.PinPath == "":
 		errs = append(errs, errors.New("keep_on_shutdown: needs a pin_path: what is not pinned dies with the process"))
+	}
+	if c.Queue.HasValue() && c.PinPath == "" {
+		errs = append(errs, fmt.Errorf("queue: needs a pin_path, the one of the component whose queue it is: use %s", stage.DefaultPinPath))
 	}
 	return errors.Join(errs...)
 }
@@ -95,7 +107,7 @@ func (c *RingBufferConfig) Validate() error {
 	return nil
 }
 
-var errNoProbes = errors.New("nothing is on: name at least one of syscall, network, filesystem, process, simulate, such as `probes: {process: }`")
+var errNothingOn = errors.New("nothing is on: name at least one of syscall, network, filesystem, process, simulate, such as `probes: {process: }`, or a queue to drain, such as `queue: {name: handoff}`")
 
 // Unmarshal refuses unknown names with the valid ones.
 func (c *ProbesConfig) Unmarshal(conf *confmap.Conf) error {
@@ -115,22 +127,22 @@ func checkKeys(conf *confmap.Conf, valid ...string) error {
 	return nil
 }
 
-// Validate wants at least one probe, and conditions that events of its category can satisfy.
+// Validate wants conditions that events of their category can satisfy. syscall and simulate validate themselves.
 func (c *ProbesConfig) Validate() error {
 	var errs []error
-	on := c.Syscall.HasValue() || c.Simulate.HasValue() // these validate themselves
 	for _, probe := range c.categories() {
 		if config := probe.config.Get(); config != nil {
-			on = true
 			if err := config.validate(probe.category); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", probe.category, err))
 			}
 		}
 	}
-	if !on {
-		errs = append(errs, errNoProbes)
-	}
 	return errors.Join(errs...)
+}
+
+// on reports whether there is anything to trace.
+func (c *ProbesConfig) on() bool {
+	return c.Syscall.HasValue() || c.Network.HasValue() || c.Filesystem.HasValue() || c.Process.HasValue() || c.Simulate.HasValue()
 }
 
 type categoryConfig struct {

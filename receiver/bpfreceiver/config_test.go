@@ -15,6 +15,7 @@ import (
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/internal/match"
+	"github.com/kernelpipe/kernelpipe/internal/stage"
 	"github.com/kernelpipe/kernelpipe/internal/syscalls"
 )
 
@@ -26,6 +27,13 @@ func load(t *testing.T, file string) *confmap.Conf {
 }
 
 func ptr(n int64) *int64 { return &n }
+
+// queue returns the block as it is by default but for the change.
+func queue(change func(*QueueConfig)) configoptional.Optional[QueueConfig] {
+	config := QueueConfig{DeadLetter: stage.DeadLetterConfig{Capacity: 1_000, OnFull: stage.DropOldest}, Retry: stage.NewRetryConfig()}
+	change(&config)
+	return configoptional.Some(config)
+}
 
 func TestValidConfigs(t *testing.T) {
 	on := configoptional.Some(ProbeConfig{})
@@ -69,6 +77,20 @@ func TestValidConfigs(t *testing.T) {
 		},
 		"syscall_everything": func(c *Config) {
 			c.Probes.Syscall = configoptional.Some(SyscallConfig{Exclude: []string{}})
+		},
+		"queue_alone": func(c *Config) {
+			c.Queue = queue(func(c *QueueConfig) { c.Name = "handoff" })
+		},
+		"queue_beside_probes": func(c *Config) {
+			c.Probes.Process = on
+			c.Queue = queue(func(c *QueueConfig) {
+				c.DeadLetterOf = "processor/bpf_filter/2"
+				c.DeadLetter = stage.DeadLetterConfig{Capacity: 10, OnFull: stage.DropNewest}
+				c.Retry.MaxElapsedTime = time.Minute
+			})
+		},
+		"peek": func(c *Config) {
+			c.Queue = queue(func(c *QueueConfig) { c.DeadLetterOf, c.Peek = "receiver/bpf/replay", true })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
-	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
@@ -27,7 +26,6 @@ type drain struct {
 	config *Config
 	probes *bpf.Probes
 	next   consumer.Logs
-	report *receiverhelper.ObsReport
 	logger *zap.Logger
 	status func(*componentstatus.Event)
 
@@ -156,11 +154,7 @@ func (d *drain) consume(source uint64, batch bpf.RingBatch, redelivered bool) er
 	if err != nil {
 		return err
 	}
-	records := logs.LogRecordCount()
-	ctx := d.report.StartLogsOp(d.deliver)
-	err = d.next.ConsumeLogs(ctx, logs)
-	d.report.EndLogsOp(ctx, string(d.config.Encoding), records, err)
-	return err
+	return d.next.ConsumeLogs(d.deliver, logs)
 }
 
 // encode copies the batch out of the ring buffer.

@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/stage"
 	"github.com/kernelpipe/kernelpipe/receiver/bpfreceiver/internal/metadata"
 )
 
@@ -20,7 +21,7 @@ func createDefaultConfig() component.Config { return newConfig() }
 
 func newConfig() *Config {
 	return &Config{
-		PinPath: "/sys/fs/bpf/kernelpipe",
+		PinPath: stage.DefaultPinPath,
 		Probes: ProbesConfig{
 			Syscall:    configoptional.Default(SyscallConfig{Exclude: defaultExclude()}),
 			Network:    configoptional.Default(ProbeConfig{}),
@@ -33,6 +34,7 @@ func newConfig() *Config {
 				Mix:    SimulatedMix{Syscall: 1, Network: 1, Filesystem: 1, Process: 1},
 			}),
 		},
+		Queue:           configoptional.Default(newQueueConfig()),
 		RingBuffer:      RingBufferConfig{Size: 8 * MiB},
 		Encoding:        event.EncodingFrames,
 		PollInterval:    100 * time.Millisecond,

@@ -15,5 +15,8 @@ func createLogs(_ context.Context, settings receiver.Settings, config component.
 	if !ok {
 		return nil, fmt.Errorf("configuration is a %T, expected a %T", config, own)
 	}
+	if queue := own.Queue.Get(); queue != nil && queue.DeadLetterOf == pinName(settings) {
+		return nil, errOwnDeadLetters
+	}
 	return &bpfReceiver{config: own, settings: settings, next: next}, nil
 }

@@ -9,14 +9,15 @@ import (
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/receiver"
-	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/stage"
 	"github.com/kernelpipe/kernelpipe/receiver/bpfreceiver/internal/metadata"
 )
 
-// bpfReceiver owns the probes and two goroutines: one drains the ring buffer, one drives the simulator.
+// bpfReceiver owns what it has been told to read: probes, with a goroutine that drains their ring buffer and one that
+// drives the simulator, and a queue, with a goroutine of its own.
 type bpfReceiver struct {
 	config   *Config
 	settings receiver.Settings
@@ -24,7 +25,8 @@ type bpfReceiver struct {
 
 	// From here on: set while it runs.
 	dir       *bpf.Directory
-	probes    *bpf.Probes
+	queue     *stage.Drain // nil: none
+	probes    *bpf.Probes  // nil: none
 	telemetry *metadata.TelemetryBuilder
 	simulator simulator
 	drain     drain
@@ -40,16 +42,31 @@ func (r *bpfReceiver) Start(_ context.Context, host component.Host) (err error) 
 			err = errors.Join(err, r.abandon())
 		}
 	}()
-	if r.dir, err = bpf.OpenDirectory(r.config.PinPath, "receiver/"+r.settings.ID.String()); err != nil {
+	if r.dir, err = bpf.OpenDirectory(r.config.PinPath, pinName(r.settings)); err != nil {
 		return err
 	}
-	if r.probes, err = bpf.OpenProbes(r.dir, r.config.probes()); err != nil {
-		return err
-	}
-	report, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{
-		ReceiverID: r.settings.ID, LongLivedCtx: true, ReceiverCreateSettings: r.settings,
-	})
+	next, err := report(r.next, r.config, r.settings)
 	if err != nil {
+		return err
+	}
+	if r.config.Queue.HasValue() {
+		r.queue = newQueue(r.config, r.settings, next)
+		if err := r.queue.Start(host, r.dir); err != nil {
+			return err
+		}
+	}
+	if r.config.Probes.on() {
+		if err := r.startProbes(host, next); err != nil {
+			return err
+		}
+	}
+	r.reportOrphans()
+	return nil
+}
+
+// startProbes fails before the first goroutine runs, or not at all.
+func (r *bpfReceiver) startProbes(host component.Host, next consumer.Logs) (err error) {
+	if r.probes, err = bpf.OpenProbes(r.dir, r.config.probes()); err != nil {
 		return err
 	}
 	if r.telemetry, err = metadata.NewTelemetryBuilder(r.settings.TelemetrySettings); err != nil {
@@ -64,11 +81,8 @@ func (r *bpfReceiver) Start(_ context.Context, host component.Host) (err error) 
 	if _, waiting, _ := r.probes.RingUse(); r.probes.Adopted() {
 		r.settings.Logger.Info("Adopted the probes of an earlier process", zap.String("directory", r.dir.Path()), zap.Uint64("waiting_events", waiting))
 	}
-	r.reportOrphans()
 	status := func(event *componentstatus.Event) { componentstatus.ReportStatus(host, event) }
-	r.drain = drain{
-		config: r.config, probes: r.probes, next: r.next, report: report, logger: r.settings.Logger, status: status,
-	}
+	r.drain = drain{config: r.config, probes: r.probes, next: next, logger: r.settings.Logger, status: status}
 	r.drain.start()
 	if r.config.Probes.Simulate.HasValue() {
 		r.simulator = simulator{config: *r.config.Probes.Simulate.Get(), probes: r.probes, logger: r.settings.Logger, status: status}
@@ -93,16 +107,22 @@ func (r *bpfReceiver) reportOrphans() {
 // abandon undoes a Start that failed. What an earlier process left stays.
 func (r *bpfReceiver) abandon() error {
 	var err error
+	if r.queue != nil {
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		err = r.queue.Shutdown(now)
+	}
 	if r.probes != nil && !r.probes.Adopted() {
-		err = r.probes.Remove()
+		err = errors.Join(err, r.probes.Remove())
 	}
 	return errors.Join(err, r.release())
 }
 
-// Shutdown stops the simulator and the probes, delivers what is in the ring buffer and lets go of everything.
-// With keep_on_shutdown the probes go on, and what is in the ring buffer is left to the next process.
+// Shutdown stops to drain the queue, in which the rest stays, and the simulator and the probes; it delivers what is in
+// the ring buffer and lets go of everything. With keep_on_shutdown the probes go on, and what is in the ring buffer is
+// left to the next process.
 func (r *bpfReceiver) Shutdown(ctx context.Context) error {
-	if r.probes == nil {
+	if r.dir == nil {
 		return nil
 	}
 	if r.config.ShutdownTimeout > 0 {
@@ -110,14 +130,24 @@ func (r *bpfReceiver) Shutdown(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, r.config.ShutdownTimeout)
 		defer cancel()
 	}
+	var err error
+	if r.queue != nil {
+		err = r.queue.Shutdown(ctx)
+	}
+	if r.probes != nil {
+		err = errors.Join(err, r.stopProbes(ctx))
+	}
+	return errors.Join(err, r.release())
+}
+
+func (r *bpfReceiver) stopProbes(ctx context.Context) error {
 	r.simulator.stop()
 	var err error
 	if !r.config.KeepOnShutdown {
 		err = r.probes.Detach()
 	}
 	r.drain.stop(ctx)
-	err = errors.Join(err, r.settle())
-	return errors.Join(err, r.release())
+	return errors.Join(err, r.settle())
 }
 
 // settle closes the account: what is not drained is kept, or reported as lost. The books stay pinned for the next start.
@@ -152,6 +182,7 @@ func (r *bpfReceiver) settle() error {
 
 // release closes everything. What is pinned lives on.
 func (r *bpfReceiver) release() error {
+	r.queue = nil
 	if r.telemetry != nil {
 		r.telemetry.Shutdown() // no callback runs after this, or the books would be read after they are closed
 		r.telemetry = nil
