@@ -76,6 +76,20 @@ func TestStatsAddOnce(t *testing.T) {
 	s.Close()
 }
 
+// A failed delivery may come again after later batches of its source, whole or cut.
+func TestStatsProgressNeverGoesBack(t *testing.T) {
+	s := openStats(t, "", 10)
+	defer s.Close()
+	put(s, 0, 1, 100)
+	require.NoError(t, s.Add(1, 0x100, 100, 100, time.Now()))
+	require.NoError(t, s.Add(0, 0x100, 40, 0, time.Now()))
+	assert.Equal(t, 100, s.Settled(0x100, 0, 100))
+	put(s, 0, 1, 1)
+	require.NoError(t, s.Add(1, 0x100, 101, 1, time.Now()))
+	assert.Equal(t, 101, s.Settled(0x100, 0, 200))
+	assert.Zero(t, s.Settled(0x200, 0, 100), "another source has its own progress")
+}
+
 func TestStatsOutliveTheProcess(t *testing.T) {
 	path := pinPath(t)
 	for run := range 3 { // each with a larger map

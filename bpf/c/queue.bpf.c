@@ -154,13 +154,7 @@ int push(__u64 *args)
 	for (i = 0; i < KP_BATCH; i++)
 		if (first + i >= end || !settle(first + i, on_full))
 			break;
-	if (source < KP_SOURCES) {
-		struct kp_source *from = &book->source[source & (KP_SOURCES - 1)];
-
-		sequence += first + i;
-		if (sequence > from->next) /* what is redelivered may lie before that */
-			from->next = sequence;
-	}
+	settle_source(book->source, source, sequence + first + i);
 	return first + i;
 }
 

@@ -11,4 +11,21 @@ struct kp_source {
 	__u64 next; /* the number of its first element that is not settled here */
 };
 
+/*
+ * Notes that source number slot (KP_SOURCES: none) is settled up to next. Only ever forward: what is redelivered
+ * may lie before what is settled.
+ */
+static __always_inline void settle_source(struct kp_source *sources, __u64 slot, __u64 next)
+{
+	struct kp_source *source;
+
+	if (slot >= KP_SOURCES)
+		return;
+	/* Masked here and nowhere earlier: kernels before 6.8 forget the bounds of what the compiler puts on the stack. */
+	barrier_var(slot);
+	source = &sources[slot & (KP_SOURCES - 1)];
+	if (next > source->next)
+		source->next = next;
+}
+
 #endif

@@ -152,8 +152,7 @@ int add_deltas(__u64 *args)
 		add_delta(i, now); /* can't fail: make_series has looked up the same */
 	}
 	book->events += events;
-	if (source < KP_SOURCES)
-		book->source[source & (KP_SOURCES - 1)].next = next;
+	settle_source(book->source, source, next);
 	return 1;
 }
 
