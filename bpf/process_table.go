@@ -355,6 +355,9 @@ type TableCounts struct {
 	Cgroups CgroupCounts
 }
 
+// Entries returns how many processes are in the table.
+func (c *TableCounts) Entries() uint64 { return c.Started + c.Found - c.Evicted - c.LeftOut }
+
 // CgroupCounts is the account of the cgroups: what is in the table is Put - Evicted - LeftOut.
 type CgroupCounts struct {
 	Put     uint64
@@ -362,6 +365,9 @@ type CgroupCounts struct {
 	LeftOut uint64 // cgroups without room when the table was made smaller
 	Missed  uint64 // cgroups that could not be put in
 }
+
+// Entries returns how many cgroups are in the table.
+func (c *CgroupCounts) Entries() uint64 { return c.Put - c.Evicted - c.LeftOut }
 
 // Counts returns the account over the life of the table.
 func (t *ProcessTable) Counts() (TableCounts, error) {

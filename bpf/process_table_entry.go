@@ -80,7 +80,7 @@ func (e *ProcessEntry) BaseName() string {
 // Image is a program that a process ran before it executed another.
 type Image struct {
 	Until    uint64 // ns, boot-time clock
-	BaseName string // of its executable, as much as 24 bytes of it; "": not known
+	BaseName string // of its executable, up to 24 bytes of it; "": not known
 }
 
 // Earlier returns the last programs that the process ran before, the latest of them first; they are at most 4. complete

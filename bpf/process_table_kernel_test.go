@@ -27,7 +27,7 @@ func openTable(t testing.TB, dir *Directory, config ProcessTableConfig) *Process
 }
 
 // processOf returns the process with a pid, by the only entry that has it.
-func processOf(t testing.TB, table *ProcessTable, pid int) ProcessID {
+func processOf(t testing.TB, table *ProcessTable, pid int, message ...any) ProcessID {
 	t.Helper()
 	var found []ProcessID
 	require.NoError(t, all(table.entries.maps[processTableMapProcesses], func(id processTableKpProcessId, _ processTableKpProcessEntry) error {
@@ -36,7 +36,12 @@ func processOf(t testing.TB, table *ProcessTable, pid int) ProcessID {
 		}
 		return nil
 	}))
-	require.Len(t, found, 1)
+	if len(found) != 1 {
+		counts, err := table.Counts()
+		require.NoError(t, err)
+		t.Logf("%+v", counts)
+	}
+	require.Len(t, found, 1, message...)
 	return found[0]
 }
 
@@ -193,15 +198,15 @@ func TestEvictionInTheOrderOfTheEnds(t *testing.T) {
 	defer table.Close()
 	program := brief(t, "brief")
 	var ids []ProcessID
-	for range 10 {
+	for round := range 10 {
 		var pids []int
 		for range 100 {
 			cmd := exec.Command(program)
 			require.NoError(t, cmd.Run())
 			pids = append(pids, cmd.Process.Pid)
 		}
-		for _, pid := range pids { // while there is room for all of them
-			ids = append(ids, processOf(t, table, pid))
+		for i, pid := range pids { // while there is room for all of them
+			ids = append(ids, processOf(t, table, pid, fmt.Sprintf("process %d of round %d", i, round)))
 		}
 	}
 	counts, err := table.Counts()
@@ -340,4 +345,3 @@ func TestCgroupsOutliveThemselves(t *testing.T) {
 		})
 	}
 }
-

@@ -16,18 +16,23 @@ struct path_text {
 	bool cut;
 };
 
+/* Keeps at below KP_PATH_LEN in a way that the compiler can't find needless: the verifier needs it. */
+#define BOUND(at) asm volatile("%0 &= 255" : "+r"(at))
+
 /* Puts a component in front, and a slash in front of that. Says whether there was room for it. */
-static __always_inline bool prepend(struct path_text *to, const void *name, __u32 length)
+static __always_inline bool prepend(struct path_text *to, const void *name, __u64 length)
 {
-	__u32 at = to->at;
+	__u64 at = to->at;
 	bool last = at == KP_PATH_LEN - 1;
 
 	if (length >= at && !(last && length == at)) {
 		to->cut = true;
 		return false;
 	}
-	at = (at - length) & (KP_PATH_LEN - 1);
-	if (bpf_probe_read_kernel(&to->text[at], length & (KP_PATH_LEN - 1), name)) {
+	at -= length;
+	BOUND(at);
+	BOUND(length);
+	if (bpf_probe_read_kernel(&to->text[at], length, name)) {
 		to->cut = true;
 		return false;
 	}
@@ -39,7 +44,8 @@ static __always_inline bool prepend(struct path_text *to, const void *name, __u3
 		return false;
 	}
 	at--;
-	to->text[at & (KP_PATH_LEN - 1)] = '/';
+	BOUND(at);
+	to->text[at] = '/';
 	to->at = at;
 	return true;
 }
@@ -55,8 +61,12 @@ static __always_inline void begin_path(struct path_text *to)
 /* Copies the path, zeroes behind it. */
 static __always_inline void copy_path(char *to, struct path_text *from)
 {
+	__u64 at;
+
 	__builtin_memset(&from->text[KP_PATH_LEN], 0, KP_PATH_LEN);
-	bpf_probe_read_kernel(to, KP_PATH_LEN, &from->text[from->at & (KP_PATH_LEN - 1)]); /* it can't fail: it reads a map */
+	at = from->at;
+	BOUND(at);
+	bpf_probe_read_kernel(to, KP_PATH_LEN, &from->text[at]); /* it can't fail: it reads a map */
 }
 
 /*

@@ -75,7 +75,7 @@ func BenchmarkNewProcess(b *testing.B) {
 
 func benchmarked(b *testing.B, config *Config) (*enricher, []byte) {
 	resolver := newResolver(zap.NewNop(), func() []processSource { return []processSource{knowing{}} }, knowing{}, nil)
-	e := newEnricher(config, resolver)
+	e := newEnricher(config, resolver, nil)
 	resolver.start()
 	b.Cleanup(func() { require.NoError(b, resolver.stop(context.Background())) })
 	return e, make([]byte, 1024*event.EnrichedSize)

@@ -18,6 +18,12 @@ type Config struct {
 	PinPath string `mapstructure:"pin_path"`
 	// Cache bounds what is remembered.
 	Cache CacheConfig `mapstructure:"cache"`
+	// ProcessTable is the table of processes in the kernel.
+	ProcessTable ProcessTableConfig `mapstructure:"process_table"`
+	// Ancestor chooses an ancestor of the process.
+	Ancestor AncestorConfig `mapstructure:"ancestor"`
+	// CommandLine is the command line of the process.
+	CommandLine CommandLineConfig `mapstructure:"command_line"`
 	// LookupTimeout is how long a batch of up to 1,024 events waits, in all, for lookups of what is not
 	// remembered. After it events leave without; what is found later serves the events that follow. 0: it
 	// never waits.
@@ -65,6 +71,75 @@ func (c *CacheConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
+// ProcessTableConfig is the `process_table` block. With the table, processes are known that have ended long ago.
+type ProcessTableConfig struct {
+	// Enabled: without it, processes are looked up in /proc, which is too late for those that live shortly.
+	Enabled bool `mapstructure:"enabled"`
+	// Processes is how many the table keeps, living and ended. Those that ended first make room.
+	Processes int `mapstructure:"processes"`
+	// Cgroups is how many cgroups it keeps, also removed ones.
+	Cgroups int `mapstructure:"cgroups"`
+	// KeepOnShutdown lets the kernel go on keeping the table when the Collector is stopped, as it does after a crash.
+	KeepOnShutdown bool `mapstructure:"keep_on_shutdown"`
+}
+
+// Validate reports everything that is wrong.
+func (c *ProcessTableConfig) Validate() error {
+	if !c.Enabled {
+		return nil
+	}
+	var errs []error
+	for _, size := range []struct {
+		key        string
+		value, max int
+	}{{"processes", c.Processes, maxProcesses}, {"cgroups", c.Cgroups, maxCgroups}} {
+		if size.value < 64 || size.value > size.max {
+			errs = append(errs, fmt.Errorf("%s is %d, must be 64 to %d", size.key, size.value, size.max))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// AncestorConfig is the `ancestor` block: the nearest ancestor counts that meets one of its conditions. Without any there
+// is none.
+type AncestorConfig struct {
+	// Command has names of which the ancestor has one.
+	Command []string `mapstructure:"command"`
+	// ChildOf has names of which the ancestor's parent has one. Then it may be the process itself.
+	ChildOf []string `mapstructure:"child_of"`
+}
+
+// Validate reports everything that is wrong.
+func (c *AncestorConfig) Validate() error {
+	var errs []error
+	for _, list := range []struct {
+		key   string
+		names []string
+	}{{"command", c.Command}, {"child_of", c.ChildOf}} {
+		for _, name := range list.names {
+			if name == "" || len(name) >= event.CommLen {
+				errs = append(errs, fmt.Errorf("%s: %q has %d bytes, must have 1 to %d: the kernel keeps no more of a name", list.key, name, len(name), event.CommLen-1))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CommandLineConfig is the `command_line` block.
+type CommandLineConfig struct {
+	// Enabled: arguments can be secrets, so they are kept and passed on only where it is set.
+	Enabled bool `mapstructure:"enabled"`
+	// Redact has regular expressions (RE2). What they match is replaced by ***; of one with groups, what the groups match.
+	// They see the arguments with a space between them.
+	Redact []string `mapstructure:"redact"`
+}
+
+// Validate reports everything that is wrong.
+func (c *CommandLineConfig) Validate() error {
+	_, err := newRedaction(c.Redact)
+	return err
+}
+
 // Validate reports what is wrong beyond that which the blocks report themselves.
 func (c *Config) Validate() error {
 	errs := []error{stage.ValidatePinPath(c.PinPath)}
@@ -73,6 +148,15 @@ func (c *Config) Validate() error {
 	}
 	if c.PasswdFile != "" && !path.IsAbs(c.PasswdFile) {
 		errs = append(errs, fmt.Errorf("passwd_file is %q, must be an absolute path such as /etc/passwd, or empty for no user names", c.PasswdFile))
+	}
+	if !c.ProcessTable.Enabled && len(c.Ancestor.Command)+len(c.Ancestor.ChildOf) > 0 {
+		errs = append(errs, errors.New("ancestor is set, which needs process_table: { enabled: true }"))
+	}
+	if c.CommandLine.Enabled && !c.ProcessTable.Enabled {
+		errs = append(errs, errors.New("command_line is enabled, which needs process_table: { enabled: true }"))
+	}
+	if c.CommandLine.Enabled && c.Encoding != event.EncodingRecords {
+		errs = append(errs, errors.New("command_line is enabled, which needs encoding: records: the events of frames have no room for it"))
 	}
 	return errors.Join(append(errs, stage.ValidateRetry(c.Retry))...)
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 	"unsafe"
 
+	"go.uber.org/zap"
+
 	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/clock"
 	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/users"
@@ -13,32 +15,40 @@ import (
 // enricher is the event path: the work on one event. One goroutine at a time uses it, so its caches need no
 // locks; what the resolver's workers find comes through a channel.
 type enricher struct {
-	resolver *resolver
-	timeout  time.Duration
+	resolver  *resolver
+	table     processTable // nil: there is none
+	ancestors *ancestors   // nil: none is chosen
+	timeout   time.Duration
 
 	processes *clock.Cache[identity, entry]
-	cgroups   *clock.Cache[uint64, group]
+	cgroups   *clock.Cache[cgroupKey, group]
 	names     *users.Table // of this batch
 	version   uint32       // of names
 	counts    counts
 
 	asked map[job]struct{} // and not answered yet
 
+	other  entry      // what an event older than its process's program gets
+	asking []identity // of the process table
+	askers []*entry   // the entries of asking
+
 	latestID identity // of the event before: one process's events often follow each other
 	latest   *entry
 
-	batch   uint64 // the number of the batch at hand
-	last    int    // its last event
-	ahead   bool   // all that it needs has been asked for
-	waiting bool   // the timer runs
-	stalled bool   // a batch has used up its time, and nothing has been answered since
-	timer   *time.Timer
+	batch     uint64 // the number of the batch at hand
+	last      int    // its last event
+	ahead     bool   // all that it needs has been asked for
+	consulted bool   // the process table has been asked about all of it
+	waiting   bool   // the timer runs
+	stalled   bool   // a batch has used up its time, and nothing has been answered since
+	timer     *time.Timer
 }
 
-func newEnricher(config *Config, resolver *resolver) *enricher {
+// newEnricher returns an enricher; table is nil where there is none.
+func newEnricher(config *Config, resolver *resolver, table processTable) *enricher {
 	e := &enricher{
-		resolver: resolver, timeout: config.LookupTimeout, timer: time.NewTimer(0),
-		processes: clock.New[identity, entry](config.Cache.Processes), cgroups: clock.New[uint64, group](config.Cache.Cgroups),
+		resolver: resolver, table: table, ancestors: newAncestors(config, table), timeout: config.LookupTimeout, timer: time.NewTimer(0),
+		processes: clock.New[identity, entry](config.Cache.Processes), cgroups: clock.New[cgroupKey, group](config.Cache.Cgroups),
 		asked: map[job]struct{}{},
 	}
 	e.timer.Stop()
@@ -49,7 +59,7 @@ func newEnricher(config *Config, resolver *resolver) *enricher {
 func (e *enricher) prepare(batch event.Batch) error {
 	e.batch++
 	e.last = batch.Len() - 1
-	e.ahead, e.waiting = false, false
+	e.ahead, e.consulted, e.waiting = false, false, false
 	e.timer.Stop()
 	if e.takeResults() > 0 || len(e.asked) == 0 {
 		e.stalled = false
@@ -89,18 +99,30 @@ func (e *enricher) entry(batch event.Batch, i int) *entry {
 	}
 	if e.latest != nil {
 		e.counts.hits[kindProcess]++
-		if e.latest.serves(in, e.version) {
+		if e.latest.serves(in, e.version) && e.upToDate(e.latest, in) {
 			return e.latest
 		}
 	}
 	e.latest = e.resolve(batch, i)
+	if e.latest.asOf(in, &e.other) {
+		return &e.other
+	}
 	return e.latest
+}
+
+// upToDate reports whether the process is still what the table had of it.
+func (e *enricher) upToDate(process *entry, in *event.Event) bool {
+	return !process.tabled || process.execs == e.table.execs(in.Process.TGID)
 }
 
 // resolve is entry for what the cache can't answer at once.
 func (e *enricher) resolve(batch event.Batch, i int) *entry {
 	in := batch.At(i)
-	process, group := e.process(in), e.group(in)
+	process := e.process(in)
+	if e.table != nil {
+		e.consult(batch, i, process)
+	}
+	group := e.group(in)
 	if group != nil && group.state != unasked {
 		e.counts.hits[kindCgroup]++
 	}
@@ -117,9 +139,63 @@ func (e *enricher) resolve(batch event.Batch, i int) *entry {
 		e.askAhead(batch, i+1)
 	}
 	process, group = e.wait(in, process, group)
+	if process.state == gone && e.table != nil {
+		process.evicted = e.table.had(identityOf(in), in.Time)
+	}
 	process.compose(in, group, e.names, e.version)
 	e.countUser(process)
 	return process
+}
+
+// consult asks the process table about the event's process if it has to, and then also about those of the events that
+// follow, once a batch: they are answered together.
+func (e *enricher) consult(batch event.Batch, i int, process *entry) {
+	if process.state == nobody || process.state.settled() && e.upToDate(process, batch.At(i)) {
+		return
+	}
+	e.asking, e.askers = append(e.asking[:0], identityOf(batch.At(i))), append(e.askers[:0], process)
+	for next := i + 1; next <= e.last && !e.consulted; next++ {
+		if in := batch.At(next); !e.processes.Contains(identityOf(in)) {
+			if process := e.process(in); process.state != nobody {
+				e.asking, e.askers = append(e.asking, identityOf(in)), append(e.askers, process)
+			}
+		}
+	}
+	e.consulted = true
+	execs := make([]uint32, len(e.asking))
+	for i, id := range e.asking {
+		execs[i] = e.table.execs(uint32(id.tgid)) //nolint:gosec // a pid has 22 bits
+	}
+	var records []tabled
+	err := e.table.lookUp(e.asking, func(i int, r *record) { records = append(records, tabled{e.askers[i], execs[i], *r}) })
+	if err != nil {
+		e.resolver.logger.Error("the process table does not answer", zap.Error(err))
+	}
+	for i := range records { // it can be asked again from here on
+		e.enter(&records[i])
+	}
+}
+
+// tabled is an answer of the process table.
+type tabled struct {
+	entry  *entry
+	execs  uint32
+	record record
+}
+
+func (e *enricher) enter(answer *tabled) {
+	r := &answer.record
+	if r.legacy != (cgroupKey{}) {
+		r.container = e.groupOf(r.legacy).container
+	}
+	answer.entry.tabulate(r, answer.execs)
+	if e.ancestors != nil && !r.kernel {
+		name, known, err := e.ancestors.of(r)
+		if err != nil {
+			e.resolver.logger.Error("the process table does not answer", zap.Error(err))
+		}
+		answer.entry.setAncestor(name, known)
+	}
 }
 
 // process returns the entry of the event's process, a new one if need be.
@@ -147,20 +223,38 @@ func (e *enricher) addProcess(id identity) *entry {
 // group returns what is remembered of the event's cgroup, something new if need be; nil where there is none.
 func (e *enricher) group(in *event.Event) *group {
 	id := in.Process.CgroupID
-	if id == 0 || e.resolver.cgroups == nil {
+	if id == 0 || e.resolver.cgroups == nil && e.table == nil {
 		return nil
 	}
-	if known := e.cgroups.Get(id); known != nil {
-		return known
-	}
-	return e.addGroup(id)
+	return e.groupOf(cgroupKey{id: id})
 }
 
-func (e *enricher) addGroup(id uint64) *group {
+func (e *enricher) groupOf(key cgroupKey) *group {
+	if known := e.cgroups.Get(key); known != nil {
+		return known
+	}
+	return e.addGroup(key)
+}
+
+// addGroup asks the table at once. Who else is to be asked is slower.
+func (e *enricher) addGroup(key cgroupKey) *group {
 	e.counts.misses[kindCgroup]++
-	group, evicted := e.cgroups.Add(id)
+	group, evicted := e.cgroups.Add(key)
 	if evicted {
 		e.counts.evictions[kindCgroup]++
+	}
+	if e.table == nil {
+		return group
+	}
+	container, ok, err := e.table.cgroup(key)
+	if err != nil {
+		e.resolver.logger.Error("the process table does not answer", zap.Error(err))
+	}
+	switch {
+	case ok:
+		group.container, group.state = container, found
+	case e.resolver.cgroups == nil || key.hierarchy != 0:
+		group.state = gone
 	}
 	return group
 }
@@ -272,10 +366,7 @@ func (e *enricher) takeProcess(result *result) *entry {
 
 func (e *enricher) takeCgroup(result *result) *group {
 	delete(e.asked, result.job)
-	group := e.cgroups.Get(result.cgroup)
-	if group == nil {
-		group = e.addGroup(result.cgroup)
-	}
+	group := e.groupOf(cgroupKey{id: result.cgroup})
 	switch {
 	case result.err == nil:
 		group.container, group.state = result.container, found

@@ -92,6 +92,7 @@ type fixture struct {
 	*enricher
 	t      testing.TB
 	known  *known
+	table  processTable // nil: none
 	passwd string
 	out    []byte
 }
@@ -112,7 +113,7 @@ func newFixture(t testing.TB, change func(*Config)) *fixture {
 		asked:     map[uint64]int{},
 	}
 	resolver := newResolver(zap.NewNop(), func() []processSource { return []processSource{f.known} }, f.known, users.NewDirectory(f.passwd))
-	f.enricher = newEnricher(config, resolver)
+	f.enricher = newEnricher(config, resolver, f.table)
 	resolver.start()
 	t.Cleanup(func() {
 		f.known.set(func() {
@@ -240,7 +241,7 @@ func TestContexts(t *testing.T) {
 			func(f *fixture) {
 				f.known.processes[identity{1000, 100}] = facts{comm: "service", denied: true, parent: "init", parentTGID: 1}
 			},
-			service(), want("", "init", "root", inContainer, missing(event.MissingNotFound)),
+			service(), want("", "init", "root", inContainer, missing(event.MissingDenied)),
 		},
 		{
 			"not waited for",
@@ -329,7 +330,7 @@ func TestExecOfAProcessThatIsGoneServesItsLaterEvents(t *testing.T) {
 func TestSlowLookupsHoldUpNothingForLong(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.LookupTimeout = 10 * time.Millisecond })
 	f.known.set(func() { f.known.gate = make(chan struct{}) })
-	late := want("", "", "root", container.Identity{}, missing(event.MissingNotFound))
+	late := want("", "", "root", container.Identity{}, missing(event.MissingTimeout))
 	assert.Equal(t, []event.Context{late, late}, f.contexts(service(), service()))
 	assert.EqualValues(t, 2, f.counts.incomplete[kindProcess][timedOut])
 	assert.EqualValues(t, 2, f.counts.incomplete[kindCgroup][timedOut])
@@ -349,13 +350,13 @@ func TestSlowLookupsHoldUpNothingForLong(t *testing.T) {
 func TestTimeoutOfZeroNeverWaits(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.LookupTimeout = 0 })
 	f.known.set(func() { f.known.gate = make(chan struct{}) })
-	assert.Equal(t, []event.Context{want("", "", "root", container.Identity{}, missing(event.MissingNotFound))}, f.contexts(service()))
+	assert.Equal(t, []event.Context{want("", "", "root", container.Identity{}, missing(event.MissingTimeout))}, f.contexts(service()))
 }
 
 func TestLookupsThatFailAreAskedAgainWithTheNextBatch(t *testing.T) {
 	f := newFixture(t, nil)
 	f.known.set(func() { f.known.err = errors.New("too many open files") })
-	failed := want("", "", "root", container.Identity{}, missing(event.MissingNotFound))
+	failed := want("", "", "root", container.Identity{}, missing(event.MissingTimeout))
 	assert.Equal(t, []event.Context{failed, failed}, f.contexts(service(), service()))
 	assert.Equal(t, 1, f.known.times(100))
 	f.known.set(func() { f.known.err = nil })
@@ -366,8 +367,8 @@ func TestLookupsThatFailAreAskedAgainWithTheNextBatch(t *testing.T) {
 func TestDeniedCgroupsAreNotAskedForAgain(t *testing.T) {
 	f := newFixture(t, nil)
 	f.known.set(func() { f.known.err = errDenied })
-	assert.Equal(t, []event.Context{want("", "", "root", container.Identity{}, missing(event.MissingNotFound))}, f.contexts(service(gonePid)))
-	assert.Equal(t, refused, f.cgroups.Get(2).state)
+	assert.Equal(t, []event.Context{want("", "", "root", container.Identity{}, missing(event.MissingTimeout))}, f.contexts(service(gonePid)), "nothing answered about the process")
+	assert.Equal(t, refused, f.cgroups.Get(cgroupKey{id: 2}).state)
 	assert.EqualValues(t, 1, f.counts.incomplete[kindCgroup][denied])
 }
 

@@ -16,6 +16,7 @@ const (
 	kindProcess kind = iota
 	kindCgroup
 	kindUser
+	kindAncestor
 	kinds
 )
 
@@ -28,19 +29,14 @@ const (
 	timedOut
 	denied
 	unknown // the event names no process
+	evicted // it was known, and made room for others
 	reasons
 )
 
-// missing returns the word that an event has for the reason. It knows fewer.
-func (r reason) missing() event.Missing {
-	switch r {
-	case complete:
-		return event.MissingNothing
-	case unknown:
-		return event.MissingUnknown
-	default:
-		return event.MissingNotFound
-	}
+// inEvents are the words that events have for the reasons.
+var inEvents = [reasons]event.Missing{
+	complete: event.MissingNothing, notFound: event.MissingNotFound, timedOut: event.MissingTimeout, denied: event.MissingDenied,
+	unknown: event.MissingUnknown, evicted: event.MissingEvicted,
 }
 
 // state is how far a lookup has come.
@@ -71,6 +67,12 @@ type entry struct {
 	cgroup     uint64             // id
 	lookedUp   uint64             // boot-time ns; 0: never
 	container  container.Identity // from the process
+	tabled     bool               // it is from the process table, and the fields that follow are set
+	evicted    bool               // the process table had it
+	kernel     bool               // it is a thread of the kernel's
+	lineBroken bool               // the chosen ancestor can't be found
+	execs      uint32             // as it was before it was looked up
+	history    history
 }
 
 // entryOverhead is what the cache takes for an entry beside it: key, map and ring.
@@ -83,6 +85,9 @@ const (
 
 // serves reports whether the context is right for the event as it is.
 func (n *entry) serves(e *event.Event, users uint32) bool {
+	if n.tabled && e.Time < n.history[0].since {
+		return false
+	}
 	return n.settled && n.uid == e.Process.UID && n.cgroup == e.Process.CgroupID && n.users == users &&
 		(n.fixed || e.Process.TID != e.Process.TGID || n.comm == e.Process.Comm) && !isExec(e)
 }
@@ -94,7 +99,7 @@ func isExec(e *event.Event) bool {
 // outdated reports whether the process has become another program after it was looked up: an exec says so, or
 // the name of the main thread, which an exec changes. What is older than the lookup tells nothing new.
 func (n *entry) outdated(e *event.Event) bool {
-	if n.state == nobody || !n.state.settled() || e.Time <= n.lookedUp {
+	if n.state == nobody || n.tabled || !n.state.settled() || e.Time <= n.lookedUp {
 		return false
 	}
 	return isExec(e) || !n.fixed && e.Process.TID == e.Process.TGID && n.comm != e.Process.Comm
@@ -136,6 +141,48 @@ func (n *entry) learn(facts *facts, at uint64) {
 	n.context.ParentTGID = facts.parentTGID
 }
 
+// tabulate takes over what the process table has. There is no need to look at the name of the main thread: the table
+// tells when it becomes another program.
+func (n *entry) tabulate(r *record, execs uint32) {
+	n.learn(&r.facts, 0)
+	n.fixed, n.tabled, n.settled = true, true, false
+	n.execs, n.history = execs, r.history
+	n.kernel = r.kernel
+}
+
+// setAncestor notes what was found of the chosen ancestor.
+func (n *entry) setAncestor(name string, known bool) {
+	n.set(event.KnownAncestor, n.context.Ancestor[:], name)
+	n.lineBroken = !known
+}
+
+// asOf makes other the entry as it was at the time of an event that is older than the program which the process runs. It
+// reports whether that differs.
+func (n *entry) asOf(e *event.Event, other *entry) bool {
+	if !n.tabled {
+		return false
+	}
+	then, ok := n.history.at(e.Time)
+	if isExec(e) {
+		then, ok = n.history.executedAt(e.Time)
+	}
+	if ok && then == n.history[0] {
+		return false
+	}
+	*other = *n
+	other.setExecutable(then.base)
+	other.incomplete[kindProcess] = complete
+	switch {
+	case n.kernel || then.base != "":
+	case ok:
+		other.incomplete[kindProcess] = notFound
+	default:
+		other.incomplete[kindProcess] = evicted
+	}
+	other.setReason()
+	return true
+}
+
 // missed takes note that a lookup found nothing. What was known before stays: it was true.
 func (n *entry) missed(at uint64) {
 	n.state, n.lookedUp, n.fixed = gone, at, true
@@ -145,13 +192,21 @@ func (n *entry) missed(at uint64) {
 func (n *entry) compose(e *event.Event, group *group, names *users.Table, version uint32) {
 	n.uid, n.cgroup, n.users = e.Process.UID, e.Process.CgroupID, version
 	n.incomplete = [kinds]reason{kindProcess: n.lacks()}
+	if n.lineBroken {
+		n.incomplete[kindAncestor] = notFound
+	}
 	n.composeUser(e, names)
 	n.composeContainer(group)
 	n.settled = n.state.settled() && (group == nil || group.state.settled())
+	n.setReason()
+}
+
+// setReason puts the first of the reasons into the context.
+func (n *entry) setReason() {
 	n.context.Reason = event.MissingNothing
 	for _, why := range n.incomplete {
 		if n.context.Reason == event.MissingNothing {
-			n.context.Reason = why.missing()
+			n.context.Reason = inEvents[why]
 		}
 	}
 }
@@ -168,6 +223,13 @@ func (n *entry) lacks() reason {
 		return timedOut
 	case n.denied:
 		return denied
+	case n.tabled:
+		if n.kernel || n.context.Known&event.KnownExecutable != 0 {
+			return complete
+		}
+		return notFound
+	case n.evicted && n.context.Known&ofProcess != ofProcess:
+		return evicted
 	case n.state == gone && n.context.Known&ofProcess != ofProcess:
 		return notFound
 	case n.context.Known&event.KnownExecutable == 0 && !n.fixed: // it has ended and was not waited for
@@ -238,6 +300,9 @@ func fill(context, from *event.Context) {
 	}
 	if add&event.KnownParent != 0 {
 		context.Parent, context.ParentTGID = from.Parent, from.ParentTGID
+	}
+	if add&event.KnownAncestor != 0 {
+		context.Ancestor = from.Ancestor
 	}
 	if add&event.KnownUser != 0 {
 		context.User = from.User

@@ -18,6 +18,7 @@ const defaultLookupTimeout = 100 * time.Millisecond
 const (
 	defaultProcesses = 1 << 16
 	defaultCgroups   = 1 << 12
+	defaultTable     = 1 << 15
 )
 
 // NewFactory returns the factory of bpf_enrich.
@@ -29,6 +30,8 @@ func createDefaultConfig() component.Config {
 	return &Config{
 		PinPath:       stage.DefaultPinPath,
 		Cache:         CacheConfig{Processes: defaultProcesses, Cgroups: defaultCgroups},
+		ProcessTable:  ProcessTableConfig{Enabled: true, Processes: defaultTable, Cgroups: defaultCgroups},
+		CommandLine:   CommandLineConfig{Redact: defaultRedact()},
 		LookupTimeout: defaultLookupTimeout,
 		PasswdFile:    "/etc/passwd",
 		Queue:         stage.NewQueueConfig(),

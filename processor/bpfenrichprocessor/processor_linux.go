@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/processor"
 	"go.uber.org/zap"
 
+	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/internal/stage"
 	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/metadata"
@@ -23,12 +24,19 @@ type enrichProcessor struct {
 	set    processor.Settings
 
 	enricher  *enricher
+	details   *details // nil: no next component gets any
+	table     *bpf.ProcessTable
+	tableDir  *bpf.Directory
 	mount     *mountSource
 	telemetry *metadata.TelemetryBuilder
 }
 
 func newProcessor(set processor.Settings, config *Config, next consumer.Logs) *enrichProcessor {
 	p := &enrichProcessor{config: config, set: set}
+	if config.ProcessTable.Enabled && config.Encoding == event.EncodingRecords {
+		p.details = newDetails(config, set.Logger, next)
+		next = p.details
+	}
 	p.Stage = stage.New(stage.Settings{
 		Name:        "processor/" + set.ID.String(),
 		Telemetry:   set.TelemetrySettings,
@@ -51,15 +59,57 @@ func (*enrichProcessor) Capabilities() consumer.Capabilities {
 	return consumer.Capabilities{MutatesData: false}
 }
 
-// Start implements component.Component.
+// Start implements component.Component. The stage begins with what an earlier process has left in its queue, so that all
+// it needs is there before.
 func (p *enrichProcessor) Start(ctx context.Context, host component.Host) error {
-	if err := p.Stage.Start(ctx, host); err != nil {
-		return err
+	err := p.openTable()
+	if err == nil {
+		err = p.Stage.Start(ctx, host)
 	}
-	if err := p.startEnricher(); err != nil {
-		return errors.Join(fmt.Errorf("processor/%s: %w", p.set.ID, err), p.Shutdown(ctx))
+	if err == nil {
+		if err = p.startEnricher(); err != nil {
+			err = fmt.Errorf("processor/%s: %w", p.set.ID, err)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, p.Shutdown(ctx))
 	}
 	return nil
+}
+
+func (p *enrichProcessor) openTable() (err error) {
+	if !p.config.ProcessTable.Enabled {
+		return nil
+	}
+	if err := bpf.CheckRequirements(); err != nil {
+		return fmt.Errorf("processor/%s: %w", p.set.ID, err)
+	}
+	if p.tableDir, err = bpf.OpenDirectory(p.config.PinPath, "processor/"+p.set.ID.String()+"/process_table"); err != nil {
+		return fmt.Errorf("processor/%s: %w", p.set.ID, err)
+	}
+	if p.table, err = bpf.OpenProcessTable(p.tableDir, bpf.ProcessTableConfig{
+		Processes: p.config.ProcessTable.Processes, Cgroups: p.config.ProcessTable.Cgroups, Arguments: p.config.CommandLine.Enabled,
+	}); err != nil {
+		return fmt.Errorf("processor/%s: %w; with process_table: { enabled: false } processes are looked up in /proc, and those that live shortly are missed", p.set.ID, err)
+	}
+	if p.details != nil {
+		p.details.table = p.table
+	}
+	return nil
+}
+
+func (p *enrichProcessor) closeTable() error {
+	var err error
+	if p.table != nil {
+		if !p.config.ProcessTable.KeepOnShutdown {
+			err = p.table.Detach()
+		}
+		p.table.Close()
+		p.table = nil
+	}
+	err = errors.Join(err, p.tableDir.Close())
+	p.tableDir = nil
+	return err
 }
 
 func (p *enrichProcessor) startEnricher() error {
@@ -74,10 +124,19 @@ func (p *enrichProcessor) startEnricher() error {
 		cgroups = p.mount
 	}
 	resolver := newResolver(p.set.Logger, func() []processSource { return []processSource{newProcSource()} }, cgroups, directory)
-	enricher := newEnricher(p.config, resolver)
+	var table processTable
+	if p.table != nil {
+		table = kernelTable{p.table}
+	}
+	enricher := newEnricher(p.config, resolver, table)
 	var err error
 	if p.telemetry, err = enricher.counts.observe(p.set.TelemetrySettings); err != nil {
 		return err
+	}
+	if p.table != nil {
+		if err := observeTable(p.telemetry, p.table, p.set.Logger); err != nil {
+			return err
+		}
 	}
 	resolver.start()
 	p.enricher = enricher
@@ -99,7 +158,7 @@ func (p *enrichProcessor) Shutdown(ctx context.Context) error {
 	}
 	p.mount.close()
 	p.mount = nil
-	return err
+	return errors.Join(err, p.closeTable())
 }
 
 // warnOfMissingCapabilities: without them much can still be found, so it is no reason not to start.

@@ -2,19 +2,22 @@ package bpfenrichprocessor
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
 
+	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/metadata"
 )
 
 // The values of the attributes kind and reason.
 var (
-	kindNames   = [kinds]string{kindProcess: "process", kindCgroup: "cgroup", kindUser: "user"}
-	reasonNames = [reasons]string{notFound: "not_found", timedOut: "timeout", denied: "denied", unknown: "unknown"}
+	kindNames   = [kinds]string{kindProcess: "process", kindCgroup: "cgroup", kindUser: "user", kindAncestor: "ancestor"}
+	reasonNames = [reasons]string{notFound: "not_found", timedOut: "timeout", denied: "denied", unknown: "unknown", evicted: "evicted"}
 )
 
 // tally is the numbers that are reported.
@@ -88,4 +91,53 @@ func (c *counts) observeIncomplete(_ context.Context, o metric.Int64Observer) er
 		}
 	}
 	return nil
+}
+
+// observeTable registers the account of the process table.
+func observeTable(t *metadata.TelemetryBuilder, table *bpf.ProcessTable, logger *zap.Logger) error {
+	register := func(with func(metric.Int64Callback) error, observe func(*bpf.TableCounts, func(int64, ...attribute.KeyValue))) error {
+		return with(func(_ context.Context, o metric.Int64Observer) error {
+			counts, err := table.Counts()
+			if err != nil {
+				logger.Error("the process table is not counted", zap.Error(err))
+				return nil
+			}
+			observe(&counts, func(value int64, attributes ...attribute.KeyValue) {
+				o.Observe(value, metric.WithAttributes(attributes...))
+			})
+			return nil
+		})
+	}
+	process, cgroup := attribute.String("kind", kindNames[kindProcess]), attribute.String("kind", kindNames[kindCgroup])
+	because := func(why string) attribute.KeyValue { return attribute.String("reason", why) }
+	return errors.Join(
+		register(t.RegisterKernelpipeEnrichTableEntriesCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
+			observe(int64(c.Entries()), process)        //nolint:gosec // a map has 32 bits
+			observe(int64(c.Cgroups.Entries()), cgroup) //nolint:gosec // likewise
+		}),
+		register(t.RegisterKernelpipeEnrichTableInsertsCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
+			observe(int64(c.Started+c.Found), process) //nolint:gosec // a count of what happened
+			observe(int64(c.Cgroups.Put), cgroup)      //nolint:gosec // likewise
+		}),
+		register(t.RegisterKernelpipeEnrichTableEvictionsCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
+			observe(int64(c.Evicted+c.LeftOut), process)                //nolint:gosec // a count of what happened
+			observe(int64(c.Cgroups.Evicted+c.Cgroups.LeftOut), cgroup) //nolint:gosec // likewise
+		}),
+		register(t.RegisterKernelpipeEnrichTableMissesCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
+			observe(int64(c.Full), process, because("full"))          //nolint:gosec // a count of what happened
+			observe(int64(c.Errors), process, because("error"))       //nolint:gosec // likewise
+			observe(int64(c.Skipped), process, because("recursion"))  //nolint:gosec // likewise
+			observe(int64(c.Cgroups.Missed), cgroup, because("full")) //nolint:gosec // likewise
+		}),
+		t.RegisterKernelpipeEnrichTableRetentionCallback(func(_ context.Context, o metric.Float64Observer) error {
+			if counts, err := table.Counts(); err == nil && counts.Evicted > 0 {
+				o.Observe(counts.Kept.Seconds())
+			}
+			return nil
+		}),
+		t.RegisterKernelpipeEnrichTableMemoryCallback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(int64(table.Memory())) //nolint:gosec // no machine has so much
+			return nil
+		}),
+	)
 }

@@ -25,15 +25,21 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                      metric.Meter
-	mu                         sync.Mutex
-	registrations              []metric.Registration
-	KernelpipeEnrichEntries    metric.Int64ObservableGauge
-	KernelpipeEnrichEvictions  metric.Int64ObservableCounter
-	KernelpipeEnrichHits       metric.Int64ObservableCounter
-	KernelpipeEnrichIncomplete metric.Int64ObservableCounter
-	KernelpipeEnrichMemory     metric.Int64ObservableGauge
-	KernelpipeEnrichMisses     metric.Int64ObservableCounter
+	meter                          metric.Meter
+	mu                             sync.Mutex
+	registrations                  []metric.Registration
+	KernelpipeEnrichEntries        metric.Int64ObservableGauge
+	KernelpipeEnrichEvictions      metric.Int64ObservableCounter
+	KernelpipeEnrichHits           metric.Int64ObservableCounter
+	KernelpipeEnrichIncomplete     metric.Int64ObservableCounter
+	KernelpipeEnrichMemory         metric.Int64ObservableGauge
+	KernelpipeEnrichMisses         metric.Int64ObservableCounter
+	KernelpipeEnrichTableEntries   metric.Int64ObservableGauge
+	KernelpipeEnrichTableEvictions metric.Int64ObservableCounter
+	KernelpipeEnrichTableInserts   metric.Int64ObservableCounter
+	KernelpipeEnrichTableMemory    metric.Int64ObservableGauge
+	KernelpipeEnrichTableMisses    metric.Int64ObservableCounter
+	KernelpipeEnrichTableRetention metric.Float64ObservableGauge
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -137,6 +143,96 @@ func (builder *TelemetryBuilder) RegisterKernelpipeEnrichMissesCallback(cb metri
 	return nil
 }
 
+// RegisterKernelpipeEnrichTableEntriesCallback sets callback for observable KernelpipeEnrichTableEntries metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeEnrichTableEntriesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeEnrichTableEntries, obs: o})
+		return nil
+	}, builder.KernelpipeEnrichTableEntries)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeEnrichTableEvictionsCallback sets callback for observable KernelpipeEnrichTableEvictions metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeEnrichTableEvictionsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeEnrichTableEvictions, obs: o})
+		return nil
+	}, builder.KernelpipeEnrichTableEvictions)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeEnrichTableInsertsCallback sets callback for observable KernelpipeEnrichTableInserts metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeEnrichTableInsertsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeEnrichTableInserts, obs: o})
+		return nil
+	}, builder.KernelpipeEnrichTableInserts)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeEnrichTableMemoryCallback sets callback for observable KernelpipeEnrichTableMemory metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeEnrichTableMemoryCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeEnrichTableMemory, obs: o})
+		return nil
+	}, builder.KernelpipeEnrichTableMemory)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeEnrichTableMissesCallback sets callback for observable KernelpipeEnrichTableMisses metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeEnrichTableMissesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeEnrichTableMisses, obs: o})
+		return nil
+	}, builder.KernelpipeEnrichTableMisses)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeEnrichTableRetentionCallback sets callback for observable KernelpipeEnrichTableRetention metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeEnrichTableRetentionCallback(cb metric.Float64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerFloat64{inst: builder.KernelpipeEnrichTableRetention, obs: o})
+		return nil
+	}, builder.KernelpipeEnrichTableRetention)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 type observerInt64 struct {
 	embedded.Int64Observer
 	inst metric.Int64Observable
@@ -145,6 +241,16 @@ type observerInt64 struct {
 
 func (oi *observerInt64) Observe(value int64, opts ...metric.ObserveOption) {
 	oi.obs.ObserveInt64(oi.inst, value, opts...)
+}
+
+type observerFloat64 struct {
+	embedded.Float64Observer
+	inst metric.Float64Observable
+	obs  metric.Observer
+}
+
+func (oi *observerFloat64) Observe(value float64, opts ...metric.ObserveOption) {
+	oi.obs.ObserveFloat64(oi.inst, value, opts...)
 }
 
 // Shutdown unregister all registered callbacks for async instruments.
@@ -199,6 +305,42 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_kernelpipe_enrich_misses",
 		metric.WithDescription("Lookups that no cache could answer. [Development]"),
 		metric.WithUnit("{lookup}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeEnrichTableEntries, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_enrich_table_entries",
+		metric.WithDescription("What is in the process table in the kernel, processes and cgroups that are gone among it. [Development]"),
+		metric.WithUnit("{entry}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeEnrichTableEvictions, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_enrich_table_evictions",
+		metric.WithDescription("Entries of the process table that made room for others. Those that ended first go first. [Development]"),
+		metric.WithUnit("{entry}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeEnrichTableInserts, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_enrich_table_inserts",
+		metric.WithDescription("Processes and cgroups that were put in the process table. [Development]"),
+		metric.WithUnit("{entry}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeEnrichTableMemory, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_enrich_table_memory",
+		metric.WithDescription("Memory of the process table in the kernel, as the kernel states it. [Development]"),
+		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeEnrichTableMisses, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_enrich_table_misses",
+		metric.WithDescription("What could not be put in the process table, by reason. A recursion is a run of a program that the kernel skipped because it would have interrupted itself. [Development]"),
+		metric.WithUnit("{entry}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeEnrichTableRetention, err = builder.meter.Float64ObservableGauge(
+		"otelcol_kernelpipe_enrich_table_retention",
+		metric.WithDescription("For how long the process that made room last had been kept since its end. Events that wait longer come too late for it. [Development]"),
+		metric.WithUnit("s"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs

@@ -1,0 +1,190 @@
+package bpfenrichprocessor
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"sync"
+
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.uber.org/zap"
+
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/clock"
+)
+
+// The attributes of records that details reads and adds.
+const (
+	attributePID            = "process.pid"
+	attributeExecutablePath = "process.executable.path"
+	attributeCommandArgs    = "process.command_args"
+	attributePathCut        = "kernel.process.executable.path_cut"
+	attributeArgsCut        = "kernel.process.command_args_cut"
+	attributeProcessStart   = "kernel.process.start_time_ns"
+	attributeBootTime       = "kernel.event.boot_time_ns"
+	attributeFlags          = "kernel.event.flags"
+	attributeMissing        = "kernel.enrichment.missing"
+)
+
+// details adds to records what the events of 256 bytes have no room for, on its way to the next component: the path of the
+// executable and, where that is wanted, the arguments. Any number of goroutines may use it.
+type details struct {
+	next      consumer.Logs
+	logger    *zap.Logger
+	table     *bpf.ProcessTable // set before the first use
+	arguments bool
+	redaction redaction
+
+	mu    sync.Mutex
+	cache *clock.Cache[identity, detail]
+}
+
+// detail is what is remembered of a process.
+type detail struct {
+	execs         uint32
+	since         uint64 // boot-time ns, when it executed its program
+	path          string
+	pathCut       bool
+	arguments     []string
+	argumentsCut  bool
+	found, filled bool
+}
+
+// detailed is how many processes are remembered in details.
+const detailed = 4096
+
+func newDetails(config *Config, logger *zap.Logger, next consumer.Logs) *details {
+	redaction, err := newRedaction(config.CommandLine.Redact)
+	if err != nil { // Validate has refused it
+		return &details{next: next, logger: logger}
+	}
+	return &details{
+		next: next, logger: logger, arguments: config.CommandLine.Enabled, redaction: redaction,
+		cache: clock.New[identity, detail](min(detailed, config.Cache.Processes)),
+	}
+}
+
+// Capabilities implements consumer.Logs.
+func (*details) Capabilities() consumer.Capabilities { return consumer.Capabilities{MutatesData: true} }
+
+// ConsumeLogs implements consumer.Logs.
+func (d *details) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	for _, resource := range logs.ResourceLogs().All() {
+		for _, scope := range resource.ScopeLogs().All() {
+			for _, record := range scope.LogRecords().All() {
+				d.add(record.Attributes())
+			}
+		}
+	}
+	return d.next.ConsumeLogs(ctx, logs)
+}
+
+func (d *details) add(attributes pcommon.Map) {
+	number := func(key string) uint64 {
+		value, ok := attributes.Get(key)
+		if !ok || value.Type() != pcommon.ValueTypeInt {
+			return 0
+		}
+		return uint64(value.Int()) //nolint:gosec // the record has the same bits
+	}
+	id := identity{number(attributeProcessStart), number(attributePID)}
+	flags := event.Flags(number(attributeFlags)) //nolint:gosec // they have 8 bits
+	if id.start == 0 || id.tgid == 0 || flags&event.FlagSimulated != 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := d.get(id)
+	// Of an exec event the time may lie before that of the table; what it reports begins with it.
+	path, isExec := attributes.Get(attributeExecutablePath)
+	at := number(attributeBootTime)
+	if !known.found || !isExec && at < known.since || isExec && !executed(known, at) {
+		if _, said := attributes.Get(attributeMissing); !said {
+			attributes.PutStr(attributeMissing, d.why(id, at).String())
+		}
+		return
+	}
+	if known.path != "" && (!isExec || flags&event.FlagNameCut != 0) {
+		if isExec {
+			path.SetStr(known.path)
+			putFlags(attributes, flags&^event.FlagNameCut)
+		} else {
+			attributes.PutStr(attributeExecutablePath, known.path)
+		}
+		if known.pathCut {
+			attributes.PutBool(attributePathCut, true)
+		}
+	}
+	if d.arguments && known.arguments != nil {
+		list := attributes.PutEmptySlice(attributeCommandArgs)
+		for _, argument := range known.arguments {
+			list.AppendEmpty().SetStr(argument)
+		}
+		if known.argumentsCut {
+			attributes.PutBool(attributeArgsCut, true)
+		}
+	}
+}
+
+// why says why there is nothing to add to an event: its process, or the program that it ran then, is not in the table.
+func (d *details) why(id identity, at uint64) event.Missing {
+	if d.table.Had(processID(id), at) {
+		return event.MissingEvicted
+	}
+	return event.MissingNotFound
+}
+
+func putFlags(attributes pcommon.Map, flags event.Flags) {
+	if flags == 0 {
+		attributes.Remove(attributeFlags)
+		return
+	}
+	attributes.PutInt(attributeFlags, int64(flags))
+}
+
+// get returns what the table has of a process now.
+func (d *details) get(id identity) *detail {
+	execs := d.table.Execs(uint32(id.tgid)) //nolint:gosec // a pid has 22 bits
+	known := d.cache.Get(id)
+	if known != nil && known.filled && known.execs == execs {
+		return known
+	}
+	if known == nil {
+		known, _ = d.cache.Add(id)
+	}
+	*known = detail{execs: execs, filled: true}
+	if err := d.table.LookUp([]bpf.ProcessID{processID(id)}, func(_ int, entry *bpf.ProcessEntry) { d.learn(known, entry) }); err != nil {
+		known.filled = false
+		d.logger.Error("the process table does not answer", zap.Error(err))
+	}
+	return known
+}
+
+func (d *details) learn(to *detail, entry *bpf.ProcessEntry) {
+	to.found, to.since = true, entry.Since()
+	path, cut := entry.Path()
+	to.path, to.pathCut = strings.ToValidUTF8(path, "?"), cut
+	if !d.arguments {
+		return
+	}
+	arguments, cut, ok := entry.ArgumentList()
+	if !ok {
+		return
+	}
+	to.argumentsCut = cut
+	if cut { // the last of them is not whole, and by a half a secret may not be known
+		arguments = arguments[:bytes.LastIndexByte(arguments, 0)+1]
+	}
+	for _, argument := range d.redaction.apply(string(arguments)) {
+		to.arguments = append(to.arguments, strings.ToValidUTF8(argument, "?"))
+	}
+}
+
+// executed reports whether it is this program's exec that is reported at a time.
+func executed(known *detail, time uint64) bool {
+	_, ok := history{{since: known.since}}.executedAt(time)
+	return ok
+}
