@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/event"
@@ -163,7 +164,9 @@ func TestForeignRecordsAreCountedAndHarmless(t *testing.T) {
 	assert.Equal(t, Books{Received: 5, Delivered: 5}, settle(t, s))
 	got, err := telemetry.GetMetric("otelcol_kernelpipe_stage_foreign")
 	require.NoError(t, err)
-	assert.Contains(t, got.Name, "foreign")
+	points := got.Data.(metricdata.Sum[int64]).DataPoints
+	require.Len(t, points, 1)
+	assert.EqualValues(t, 1, points[0].Value)
 }
 
 func TestFailuresThatPassAreTriedAgain(t *testing.T) {
@@ -271,13 +274,14 @@ func TestLanesKeepTheOrderOfAProcess(t *testing.T) {
 func TestNextProcessDeliversWhatTheLastLeft(t *testing.T) {
 	for _, test := range []struct {
 		name            string
+		before          int // lanes
 		capacity, lanes int
-	}{{"same", 2000, 1}, {"larger", 5000, 1}, {"smaller", 50, 1}, {"more_lanes", 2000, 4}} {
+	}{{"same", 1, 2000, 1}, {"larger", 1, 5000, 1}, {"smaller", 1, 50, 1}, {"more_lanes", 1, 2000, 4}, {"fewer_lanes", 4, 2000, 2}} {
 		t.Run(test.name, func(t *testing.T) {
 			n := newNext(t)
 			n.setRefuse(func(event.Batch) error { return errors.New("down") })
 			settings := newSettings(n, pinPath(t))
-			settings.Queue.Capacity = 2000
+			settings.Queue.Capacity, settings.Queue.Lanes = 2000, test.before
 			first := New(settings)
 			require.NoError(t, first.Start(t.Context(), nil))
 			require.NoError(t, first.ConsumeLogs(t.Context(), frame(batch(0, 1500))))
@@ -305,6 +309,43 @@ func TestShutdownWithoutStartAndTwice(t *testing.T) {
 	require.NoError(t, s.Start(t.Context(), nil))
 	require.NoError(t, s.Shutdown(t.Context()))
 	require.NoError(t, s.Shutdown(t.Context()))
+}
+
+// What comes before Start, after Shutdown or while it stops is not taken, so whoever sent it still has it.
+func TestConsumesOnlyWhileItRuns(t *testing.T) {
+	n := newNext(t)
+	settings := newSettings(n, pinPath(t))
+	settings.Queue.Capacity = 100
+	s := New(settings)
+	foreign := plog.NewLogs()
+	foreign.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
+	refused := func() {
+		t.Helper()
+		require.ErrorIs(t, s.ConsumeLogs(t.Context(), frame(batch(0, 10))), errNotRunning)
+		require.ErrorIs(t, s.ConsumeLogs(t.Context(), foreign), errNotRunning)
+	}
+	refused()
+	require.NoError(t, s.Start(t.Context(), nil))
+	n.setRefuse(func(event.Batch) error { return errors.New("down") })
+	waiting := make(chan error)
+	go func() { waiting <- s.ConsumeLogs(t.Context(), frame(batch(0, 300))) }() // which finds no room
+	require.Eventually(t, func() bool { b := s.Books(); return b.Queued == 100 && b.InFlight > 0 }, 10*time.Second, time.Millisecond)
+	taken := s.Books().Received
+	now, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, s.Shutdown(now))
+	require.ErrorIs(t, <-waiting, errNotRunning)
+	refused()
+
+	n.setRefuse(nil)
+	require.NoError(t, s.Start(t.Context(), nil))
+	again := batch(0, 300)
+	again.Redelivered = true
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(again)))
+	assert.Equal(t, Books{Received: 300, Delivered: 300, Redelivered: taken}, settle(t, s))
+	assert.Equal(t, numbers(0, 300), n.got())
+	require.NoError(t, s.Shutdown(t.Context()))
+	refused()
 }
 
 func TestUnpinnedEventsLeftAreReported(t *testing.T) {
