@@ -16,31 +16,36 @@ const maxRun = math.MaxUint16
 // too many series for one. One goroutine at a time may use it.
 type aggregator struct {
 	stats      *bpf.Stats
-	registries []*registry // by view
+	registries []*registry
+	finders    []*finder
 	now        func() time.Time
 	buckets    *exponentialBuckets
-	deltas     []bpf.Delta   // the kernel's
-	counts     []bucketCount // by delta
-	used       int           // deltas that have something
-	spill      int           // further ones that their buckets need
-	events     int           // in the deltas
-	run        uint64        // number of the run
-	generation uint8         // that new deltas belong to
+	accounts   []account   // of this run
+	used       int         // accounts
+	counted    int         // events in the buckets of all accounts
+	events     int         // of this run
+	run        uint64      // its number
+	generation uint8       // that new series belong to
+	deltas     []bpf.Delta // the kernel's: what the accounts are written to
 	unenriched event.Context
 }
 
-// bucketCount counts the buckets of a delta. A bucket is found here at once, a delta has just those in use.
-type bucketCount struct {
-	count   [bpf.Buckets]uint16
-	touched [(bpf.Buckets + 63) / 64]uint64 // bit n: bucket n has something
-	size    int                             // how many have
+// account is what a series has in this run. What every event changes lies side by side.
+type account struct {
+	events, bytes, timed, duration, shortest, longest uint64
+	touched                                           [(bpf.Buckets + 63) / 64]uint64 // bit n: bucket n has something
+	count                                             [bpf.Buckets]uint16
 }
 
 func newAggregator(stats *bpf.Stats, registries []*registry, now func() time.Time) *aggregator {
-	return &aggregator{
-		stats: stats, registries: registries, now: now, buckets: newExponentialBuckets(),
-		deltas: stats.Deltas(), counts: make([]bucketCount, bpf.MaxDeltas), run: 1, generation: stats.Current().Number,
+	a := &aggregator{
+		stats: stats, registries: registries, finders: newFinders(registries), now: now, buckets: newExponentialBuckets(),
+		accounts: make([]account, bpf.MaxDeltas), run: firstRun, generation: stats.Current().Number, deltas: stats.Deltas(),
 	}
+	for i := range a.accounts {
+		a.accounts[i].clear()
+	}
+	return a
 }
 
 // add adds the events of a batch. On an error a part of it may be in the totals; if the batch comes again, as
@@ -59,7 +64,7 @@ func (a *aggregator) add(batch event.Batch) error {
 	}
 	now := event.Clock{}.Now()
 	for i := first; i < n; i++ {
-		if a.used+a.spill+len(a.registries) > bpf.MaxDeltas || a.events == maxRun {
+		if a.full() {
 			if err := a.flush(batch.Source, batch.Sequence+uint64(i)); err != nil {
 				return err
 			}
@@ -83,86 +88,92 @@ func views(batch event.Batch) (plain []event.Event, enriched []event.Enriched, e
 	return plain, enriched, err
 }
 
+// full reports whether the deltas may have no room for another event. A series takes one delta, and further ones where it
+// has more buckets than fit in one: no more than there are events for, and no more than there are buckets.
+func (a *aggregator) full() bool {
+	used, counted := a.used+len(a.registries), a.counted+len(a.registries)
+	further := min(counted/bpf.MaxDeltaBuckets, used*(bpf.Buckets/bpf.MaxDeltaBuckets))
+	return used+further > bpf.MaxDeltas || a.events == maxRun
+}
+
 func (a *aggregator) addEvent(e *event.Event, context *event.Context, now uint64) {
 	a.events++
-	for _, r := range a.registries {
-		v := r.view
-		if !v.matchesAll && !v.matcher.Match(e) {
+	for _, f := range a.finders {
+		if !f.matches(e) {
 			continue
 		}
-		slot := r.find(e, context)
-		if !slot.hasDelta(a.run) {
-			slot.setDelta(a.run, a.open(&r.entries[slot.series()], now))
+		slot := f.find(e, context)
+		if !slot.hasAccounts(a.run) {
+			for i, r := range f.registries {
+				slot.setAccount(i, a.open(&r.entries[slot.series(i)], now))
+			}
+			slot.setRun(a.run)
 		}
-		i := slot.delta()
-		delta := &a.deltas[i]
-		delta.Events++
-		delta.Bytes += e.Bytes
-		ns := e.Duration
-		if v.measure == ofLatency {
-			ns = now - min(e.Time, now)
-		} else if ns == 0 {
-			continue // it has none
+		for i, r := range f.registries {
+			a.addTo(&a.accounts[slot.account(i)], r.view, e, now)
 		}
-		delta.Timed++
-		delta.Duration += ns
-		delta.Shortest = min(delta.Shortest, ns)
-		delta.Longest = max(delta.Longest, ns)
-		var bucket int
-		if v.boundaries != nil {
-			bucket = findBoundary(v.boundaries, ns)
-		} else if bucket = a.buckets.find(ns); bucket == zeroBucket {
-			continue
-		}
-		a.count(&a.counts[i], bucket)
 	}
 }
 
-// open returns the delta of a series in this run.
+// addTo adds an event to the account of a series.
+func (a *aggregator) addTo(account *account, v *view, e *event.Event, now uint64) {
+	account.events++
+	account.bytes += e.Bytes
+	ns := e.Duration
+	if v.measure == ofLatency {
+		ns = now - min(e.Time, now)
+	} else if ns == 0 {
+		return // it has none
+	}
+	account.timed++
+	account.duration += ns
+	account.shortest = min(account.shortest, ns)
+	account.longest = max(account.longest, ns)
+	var bucket int
+	if v.boundaries != nil {
+		bucket = findBoundary(v.boundaries, ns)
+	} else if bucket = a.buckets.find(ns); bucket == zeroBucket {
+		return
+	}
+	a.counted++
+	account.touched[uint(bucket)/64] |= 1 << (uint(bucket) % 64)
+	account.count[bucket]++
+}
+
+// open returns the account of a series in this run.
 func (a *aggregator) open(series *seriesEntry, now uint64) int32 {
 	if series.run == a.run {
-		return series.delta
+		return series.account
 	}
-	series.run, series.delta, series.last = a.run, int32(a.used), now
-	delta := &a.deltas[a.used]
-	delta.Series = series.key
-	delta.Series.Generation = a.generation
-	delta.Events, delta.Bytes, delta.Timed, delta.Duration, delta.Shortest, delta.Longest, delta.Buckets = 0, 0, 0, 0, math.MaxUint64, 0, 0
+	series.run, series.account, series.last = a.run, int32(a.used), now
+	a.deltas[a.used].Series = series.key
+	a.deltas[a.used].Series.Generation = a.generation
 	a.used++
-	return series.delta
+	return series.account
 }
 
-func (a *aggregator) count(c *bucketCount, bucket int) {
-	if c.count[bucket] == 0 {
-		c.touched[bucket/64] |= 1 << (bucket % 64)
-		if c.size > 0 && c.size%bpf.MaxDeltaBuckets == 0 {
-			a.spill++
-		}
-		c.size++
-	}
-	c.count[bucket]++
-}
-
-// flush has the kernel add the deltas, and note that the events before number next of the source are in.
+// flush has the kernel add what the accounts have, and note that the events before number next of the source are in.
 func (a *aggregator) flush(source, next uint64) error {
 	n := a.used
 	for i := range a.used {
-		n = a.writeBuckets(i, n)
+		n = a.write(i, n)
 	}
 	err := a.stats.Add(n, source, next, a.events, a.now())
 	if err == nil {
 		a.countOverflow()
 	}
-	a.used, a.spill, a.events = 0, 0, 0
+	a.used, a.counted, a.events = 0, 0, 0
 	a.run++
 	return err
 }
 
-// writeBuckets moves the counts of delta i into it and, where they are too many, into further ones from end on. It
-// returns the new end.
-func (a *aggregator) writeBuckets(i, end int) int {
-	counts, delta := &a.counts[i], &a.deltas[i]
-	for word, touched := range counts.touched {
+// write moves account i to delta i and, where it has too many buckets for one, to further ones from end on. It returns
+// the new end.
+func (a *aggregator) write(i, end int) int {
+	account, delta := &a.accounts[i], &a.deltas[i]
+	delta.Events, delta.Bytes, delta.Timed, delta.Duration = account.events, account.bytes, account.timed, account.duration
+	delta.Shortest, delta.Longest, delta.Buckets = account.shortest, account.longest, 0
+	for word, touched := range account.touched {
 		for ; touched != 0; touched &= touched - 1 {
 			if delta.Buckets == bpf.MaxDeltaBuckets {
 				a.deltas[end] = bpf.Delta{Series: delta.Series}
@@ -170,14 +181,19 @@ func (a *aggregator) writeBuckets(i, end int) int {
 				end++
 			}
 			bucket := word*64 + bits.TrailingZeros64(touched)
-			delta.Bucket[delta.Buckets] = bpf.BucketDelta{Bucket: uint16(bucket), Count: counts.count[bucket]}
+			delta.Bucket[delta.Buckets] = bpf.BucketDelta{Bucket: uint16(bucket), Count: account.count[bucket]}
 			delta.Buckets++
-			counts.count[bucket] = 0
+			account.count[bucket] = 0
 		}
-		counts.touched[word] = 0
 	}
-	counts.size = 0
+	account.clear()
 	return end
+}
+
+// clear empties an account whose buckets are empty already.
+func (a *account) clear() {
+	a.events, a.bytes, a.timed, a.duration, a.shortest, a.longest = 0, 0, 0, 0, math.MaxUint64, 0
+	a.touched = [len(a.touched)]uint64{}
 }
 
 func (a *aggregator) countOverflow() {

@@ -1,6 +1,7 @@
 package bpfaggregateconnector
 
 import (
+	"math"
 	"math/big"
 	"math/bits"
 	"slices"
@@ -15,9 +16,9 @@ const zeroBucket = -1
 // end is part of it, and the ends are not whole nanoseconds, so their whole parts decide.
 type exponentialBuckets struct {
 	upper [bpf.Buckets]uint64 // ns: the longest duration of the bucket
-	// first is the lowest bucket of all durations with the same length in bits and the same three bits after
-	// the first: they are within two buckets.
-	first [64 * 8]uint16
+	// first is the lower bucket of all durations with the same length in bits and the same four bits after the first: they
+	// are in this bucket and the next.
+	first [64 * 16]uint16
 }
 
 func newExponentialBuckets() *exponentialBuckets {
@@ -38,11 +39,12 @@ func newExponentialBuckets() *exponentialBuckets {
 		end.SetMantExp(end, exponent>>bpf.BucketScale)
 		b.upper[i], _ = end.Uint64()
 	}
+	b.upper[bpf.Buckets-1] = math.MaxUint64 // the last one takes all that is longer
 	for slot := range b.first {
-		length, next := slot/8, uint64(slot%8)
-		lowest := (8 | next) << max(length-3, 0) >> max(3-length, 0) // the shortest duration of the slot
+		length, next := slot/16, uint64(slot%16)
+		lowest := (16 | next) << max(length-4, 0) >> max(4-length, 0) // the shortest duration of the slot
 		i, _ := slices.BinarySearch(b.upper[:], lowest)
-		b.first[slot] = uint16(min(i, bpf.Buckets-1))
+		b.first[slot] = uint16(i)
 	}
 	return b
 }
@@ -53,12 +55,10 @@ func (b *exponentialBuckets) find(ns uint64) int {
 		return zeroBucket
 	}
 	length := bits.Len64(ns) - 1
-	next := ns << (63 - length) >> 60 & 7
-	i := int(b.first[length*8+int(next)])
-	for i < bpf.Buckets-1 && ns > b.upper[i] {
-		i++
-	}
-	return i
+	next := ns << (63 - length) >> 59 & 15
+	i := b.first[length*16+int(next)]
+	_, isNext := bits.Sub64(b.upper[i], ns, 0) // no branch: it would be taken at random
+	return int(i) + int(isNext)
 }
 
 // findBoundary returns the explicit bucket of a duration: the first whose boundary is not below it.

@@ -133,32 +133,42 @@ var hashFactors = [...]uint64{
 	0x52dce729da3ed7b1, 0x38495ab5bd1f8a3d, 0x2545f4914f6cdd1d, 0x589965cc75374cc3, 0x1d8e4e27c47d124f, 0xeb44accab455d165,
 }
 
-// rawCache remembers the series of raw keys, and their deltas. It is bounded: full at its greatest size, it is emptied.
+// rawCache remembers the series of raw keys, and their accounts, in a number of views. It is bounded: full at its greatest
+// size, it is emptied.
 type rawCache struct {
-	size  int      // words of a key
+	views int      // that a slot has the series of
+	words int      // of a slot
 	last  uint64   // index of the last slot; the number of slots is a power of two
 	slots []uint64 // what a slot has lies side by side: all of it is used together
 	used  int      // slots
 	most  int      // slots that it may grow to
 }
 
-// The words of a slot.
+// The words of a slot; the key comes behind the views.
 const (
-	slotHash   = iota
-	slotSeries // +1; 0: the slot is free
-	slotRun    // the last run in which an event came by,
-	slotDelta  // and the delta of its series in that
-	slotKey
+	slotHash  = iota
+	slotRun   // the last run in which an event came by, or one of:
+	slotViews // by view: the index of the series in the upper half; in the lower, that of its account in that run
+)
+
+// What a slot has instead of a run.
+const (
+	slotFree = iota
+	slotIdle // no event came by in a run yet
+	firstRun // the lowest number of a run
 )
 
 // rawSlot is a slot of a cache, valid until the next put.
 type rawSlot []uint64
 
-func (s rawSlot) series() int32          { return int32(s[slotSeries]) - 1 }
-func (s rawSlot) hasDelta(r uint64) bool { return s[slotRun] == r }
-func (s rawSlot) delta() int             { return int(s[slotDelta]) }
-func (s rawSlot) setDelta(r uint64, delta int32) {
-	s[slotRun], s[slotDelta] = r, uint64(delta)
+func (s rawSlot) series(view int) int32            { return int32(s[slotViews+view] >> 32) }
+func (s rawSlot) setSeries(view int, series int32) { s[slotViews+view] = uint64(series) << 32 }
+
+func (s rawSlot) hasAccounts(run uint64) bool { return s[slotRun] == run }
+func (s rawSlot) setRun(run uint64)           { s[slotRun] = run }
+func (s rawSlot) account(view int) int        { return int(uint32(s[slotViews+view])) }
+func (s rawSlot) setAccount(view int, account int32) {
+	s[slotViews+view] = s[slotViews+view]>>32<<32 | uint64(account)
 }
 
 // The bounds of a cache, in slots. It starts small, so that few series lie close together, and grows until it has
@@ -168,8 +178,8 @@ const (
 	maxCacheSlots = 1 << 14
 )
 
-func newRawCache(size, series int) *rawCache {
-	c := &rawCache{size: size, most: minCacheSlots}
+func newRawCache(size, views, series int) *rawCache {
+	c := &rawCache{views: views, words: slotViews + views + size, most: minCacheSlots}
 	for c.most < 3*series && c.most < maxCacheSlots {
 		c.most *= 2
 	}
@@ -180,22 +190,19 @@ func newRawCache(size, series int) *rawCache {
 // resize empties the cache.
 func (c *rawCache) resize(slots int) {
 	c.last, c.used = uint64(slots-1), 0
-	c.slots = make([]uint64, slots*(slotKey+c.size))
+	c.slots = make([]uint64, slots*c.words)
 }
 
-func (c *rawCache) slot(hash uint64) rawSlot {
-	words := slotKey + c.size
-	return c.slots[int(hash&c.last)*words:][:words]
-}
+func (c *rawCache) slot(hash uint64) rawSlot { return c.slots[int(hash&c.last)*c.words:][:c.words] }
 
 // find returns the slot of a key, nil if the key is not there.
 func (c *rawCache) find(hash uint64, key []uint64) rawSlot {
 	for at := hash; ; at++ {
 		slot := c.slot(at)
-		if slot[slotSeries] == 0 {
+		if slot[slotRun] == slotFree {
 			return nil
 		}
-		if slot[slotHash] == hash && equal(slot[slotKey:], key) {
+		if slot[slotHash] == hash && equal(slot[slotViews+c.views:], key) {
 			return slot
 		}
 	}
@@ -212,8 +219,8 @@ func equal(a, b []uint64) bool {
 	return true
 }
 
-// put remembers the series of a key that find has not found.
-func (c *rawCache) put(hash uint64, key []uint64, series int32) rawSlot {
+// put takes a slot for a key that find has not found. Its series are to be set.
+func (c *rawCache) put(hash uint64, key []uint64) rawSlot {
 	if slots := int(c.last) + 1; c.used > slots/3 {
 		if slots < c.most {
 			c.resize(2 * slots) // what was in it comes back at the next event of each
@@ -222,12 +229,12 @@ func (c *rawCache) put(hash uint64, key []uint64, series int32) rawSlot {
 		}
 	}
 	at := hash
-	for c.slot(at)[slotSeries] != 0 {
+	for c.slot(at)[slotRun] != slotFree {
 		at++
 	}
 	slot := c.slot(at)
-	slot[slotHash], slot[slotSeries], slot[slotRun] = hash, uint64(series)+1, 0
-	copy(slot[slotKey:], key)
+	slot[slotHash], slot[slotRun] = hash, slotIdle
+	copy(slot[slotViews+c.views:], key)
 	c.used++
 	return slot
 }

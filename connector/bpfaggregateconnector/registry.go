@@ -13,12 +13,10 @@ import (
 // its keys have generation 0.
 type registry struct {
 	view    *view
-	raw     *rawKey
-	cache   *rawCache
+	finder  *finder // nil: none, so far
 	entries []seriesEntry
 	index   map[bpf.Series]int32
 	free    []int32
-	key     [maxRawKey]uint64 // of the event at hand
 
 	active     atomic.Int64  // series
 	expired    atomic.Uint64 // series
@@ -27,28 +25,18 @@ type registry struct {
 
 // seriesEntry is a series.
 type seriesEntry struct {
-	key   bpf.Series
-	last  uint64 // boot-time ns of its last event here
-	run   uint64 // the last run that has a delta of it
-	delta int32  // and the index of that
+	key     bpf.Series
+	last    uint64 // boot-time ns of its last event here
+	run     uint64 // the last run that has an account of it
+	account int32  // and the index of that
 }
 
 func newRegistry(v *view) *registry {
-	raw := newRawKey(v.dimensions)
-	return &registry{view: v, raw: raw, cache: newRawCache(raw.size, v.limit), index: map[bpf.Series]int32{}}
+	return &registry{view: v, index: map[bpf.Series]int32{}}
 }
 
-// find returns the slot of an event's series: a new series if there is none, and the overflow series when there
-// are as many as there may be.
-func (r *registry) find(e *event.Event, c *event.Context) rawSlot {
-	hash := r.raw.take(e, c, &r.key)
-	key := r.key[:r.raw.size]
-	if slot := r.cache.find(hash, key); slot != nil {
-		return slot
-	}
-	return r.cache.put(hash, key, r.resolve(e, c))
-}
-
+// resolve returns an event's series: a new one if there is none, and the overflow series when there are as many as
+// there may be.
 func (r *registry) resolve(e *event.Event, c *event.Context) int32 {
 	enriched := event.Enriched{Event: *e, Context: *c}
 	key := bpf.Series{View: r.view.number}
@@ -127,7 +115,9 @@ func (r *registry) remove(keys []bpf.Series) {
 			r.free = append(r.free, i)
 		}
 	}
-	r.cache.clear()
+	if r.finder != nil {
+		r.finder.cache.clear()
+	}
 	r.active.Store(int64(len(r.index)))
 }
 

@@ -81,7 +81,7 @@ func TestSeriesAreAttributes(t *testing.T) {
 				chosen = append(chosen, d)
 			}
 		}
-		if v := (&view{dimensions: chosen}); hasDimension(v, dimensionOperation) && !hasDimension(v, dimensionCategory) {
+		if v := (&view{dimensions: chosen}); v.has(dimensionOperation) && !v.has(dimensionCategory) {
 			continue // is refused
 		}
 		raw := newRawKey(chosen)
@@ -107,15 +107,6 @@ func TestSeriesAreAttributes(t *testing.T) {
 			bySeries[series], byAttributes[text], byRaw[key] = text, series, series
 		}
 	}
-}
-
-func hasDimension(v *view, name string) bool {
-	for _, d := range v.dimensions {
-		if d.name == name {
-			return true
-		}
-	}
-	return false
 }
 
 func TestDimensions(t *testing.T) {
@@ -202,9 +193,10 @@ func TestRegistryKeepsTheLimit(t *testing.T) {
 	d, _ := dimensionByName(dimensionPID)
 	v := &view{number: 3, dimensions: []dimension{d}, limit: 10}
 	r := newRegistry(v)
+	f := newFinders([]*registry{r})[0]
 	find := func(pid int) bpf.Series {
 		e := event.Event{Process: event.Process{TGID: uint32(pid)}}
-		return r.entries[r.find(&e, &event.Context{}).series()].key
+		return r.entries[f.find(&e, &event.Context{}).series(0)].key
 	}
 	for range 3 {
 		for pid := 1; pid <= 100_000; pid++ {
@@ -217,7 +209,7 @@ func TestRegistryKeepsTheLimit(t *testing.T) {
 		}
 	}
 	assert.EqualValues(t, 10, r.active.Load())
-	assert.LessOrEqual(t, len(r.cache.slots), (slotKey+r.raw.size)*minCacheSlots)
+	assert.LessOrEqual(t, len(f.cache.slots), f.cache.words*minCacheSlots)
 
 	gone := find(5)
 	r.remove([]bpf.Series{gone})
@@ -240,13 +232,13 @@ func BenchmarkFindSeries(b *testing.B) {
 	require.NoError(b, err)
 	for _, n := range []int{1, 100, 1000} {
 		b.Run("series="+strconv.Itoa(n), func(b *testing.B) {
-			r := newRegistry(views[0])
+			f := newFinders([]*registry{newRegistry(views[0])})[0]
 			events := mixed(4096, n, 1)
 			i := 0
 			b.ReportAllocs()
 			for b.Loop() {
 				e := &events[i%4096]
-				r.find(&e.Event, &e.Context)
+				f.find(&e.Event, &e.Context)
 				i++
 			}
 		})

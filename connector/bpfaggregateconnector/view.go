@@ -18,6 +18,7 @@ type view struct {
 	number      uint16 // in the kernel
 	fingerprint uint64
 	name        string // of the metrics
+	conditions  string // of match; the same where they mean the same events
 	matcher     match.Matcher
 	matchesAll  bool
 	dimensions  []dimension
@@ -121,7 +122,7 @@ func newView(config *Config, settings *MetricConfig) (*view, error) {
 	return v, err
 }
 
-// print returns the fingerprint of all that decides what the view's series are and count: series with
+// print sets the view's conditions, and returns the fingerprint of all that decides what the view's series are and count: series with
 // another one can't go on with this view's.
 func (v *view) print(conditions match.Config) (uint64, error) {
 	var names []string
@@ -132,12 +133,17 @@ func (v *view) print(conditions match.Config) (uint64, error) {
 	for _, list := range []*[]string{&conditions.Category, &conditions.Operation, &conditions.Priority, &conditions.Command} {
 		*list = slices.Compact(slices.Sorted(slices.Values(*list)))
 	}
-	text, err := json.Marshal(struct {
-		Match      match.Config
+	text, err := json.Marshal(conditions)
+	if err != nil {
+		return 0, err
+	}
+	v.conditions = string(text)
+	text, err = json.Marshal(struct {
+		Match      json.RawMessage
 		Dimensions []string
 		Measure    measure
 		Boundaries []uint64
-	}{conditions, names, v.measure, v.boundaries})
+	}{text, names, v.measure, v.boundaries})
 	if err != nil {
 		return 0, err
 	}
@@ -167,7 +173,7 @@ func (v *view) add(name string, index int, settings *MetricConfig, interval time
 
 // ofProcess reports whether the view's series each belong to one process.
 func (v *view) ofProcess() bool {
-	return slices.ContainsFunc(v.dimensions, func(d dimension) bool { return d.name == dimensionPID })
+	return v.has(dimensionPID)
 }
 
 // onResource reports whether a dimension describes the resource in this view.
