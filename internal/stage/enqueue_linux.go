@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,27 +17,68 @@ import (
 
 // ConsumeLogs does the stage's work on every event in logs and pushes the results. It returns when all
 // are in the queue, or dropped and counted as the configuration says. On an error some may be in the queue;
-// handed in again as redelivered frames they are recognised. Log records that hold no events are counted.
+// handed in again as redelivered frames they are recognised. Log records that hold no events are counted. Outside of
+// Start and Shutdown it takes nothing and returns an error.
 func (s *Stage) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	if err := s.enter(ctx); err != nil { // also logs without events are not for a stage that does not run
+		return err
+	}
+	s.leave()
 	return event.Decode(logs,
 		func(batch event.Batch) error { return s.enqueue(ctx, batch) },
 		func(_ plog.LogRecord, err error) { s.refuse(ctx, err) })
 }
 
 func (s *Stage) refuse(ctx context.Context, err error) {
+	if s.enter(ctx) != nil {
+		return // it is not running, and so has not taken it
+	}
+	defer s.leave()
 	s.logger.Debug("log record passed over", zap.Error(err))
 	s.telemetry.KernelpipeStageForeign.Add(ctx, 1, metric.WithAttributes(
 		attribute.String("reason", string(event.ReasonOf(err))), attribute.String("stage", s.settings.Name)))
 }
 
-// enqueue pushes one batch, in chunks of what one program run moves.
-func (s *Stage) enqueue(ctx context.Context, batch event.Batch) error {
+var errNotRunning = errors.New("the component is not running, so it takes no events")
+
+// enter waits until nobody else pushes. While one has entered, what the stage has open stays open.
+func (s *Stage) enter(ctx context.Context) error {
 	select {
 	case s.pushing <- struct{}{}:
-		defer func() { <-s.pushing }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if !s.open {
+		s.leave()
+		return errNotRunning
+	}
+	return nil
+}
+
+func (s *Stage) leave() { <-s.pushing }
+
+// openUp lets events in.
+func (s *Stage) openUp() {
+	s.closing = make(chan struct{})
+	s.pushing <- struct{}{}
+	s.open = true
+	s.leave()
+}
+
+// shut lets no more events in, and sends away who waits for room.
+func (s *Stage) shut() {
+	close(s.closing)
+	s.pushing <- struct{}{}
+	s.open = false
+	s.leave()
+}
+
+// enqueue pushes one batch, in chunks of what one program run moves.
+func (s *Stage) enqueue(ctx context.Context, batch event.Batch) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.leave()
 	for start := 0; start < batch.Len(); start += bpf.MaxBatch {
 		end := min(start+bpf.MaxBatch, batch.Len())
 		chunk := batch
@@ -124,6 +166,8 @@ func (s *Stage) waitForRoom(ctx context.Context, wait time.Duration, deadline ti
 	select {
 	case <-s.room:
 	case <-timer.C:
+	case <-s.closing:
+		return errNotRunning
 	case <-ctx.Done():
 		return fmt.Errorf("queue is full: %w", ctx.Err())
 	}

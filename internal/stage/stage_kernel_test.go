@@ -119,7 +119,7 @@ func numbers(first, n int) []uint64 {
 
 func settle(t testing.TB, s *Stage) Books {
 	t.Helper()
-	require.Eventually(t, func() bool { b := s.Books(); return b.Queued+b.InFlight == 0 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { b := s.Books(); return b.Queued+b.InFlight == 0 }, time.Minute, time.Millisecond)
 	return s.Books()
 }
 

@@ -65,7 +65,9 @@ type Stage struct {
 	deadLetter *deadLetter // nil: none
 	telemetry  *metadata.TelemetryBuilder
 
-	pushing chan struct{} // holds a token while someone pushes
+	pushing chan struct{} // holds a token while someone pushes, or changes the next one
+	open    bool          // events are let in
+	closing chan struct{} // closed: who waits for room goes away
 	dealt   uint64        // events dealt out whose number is not known, for RoundRobin
 	filled  []chan struct{}
 	room    chan struct{}
@@ -92,14 +94,15 @@ func New(settings Settings) *Stage {
 // pinned is of another format.
 func (s *Stage) Start(_ context.Context, host component.Host) error {
 	s.host = host
-	if err := s.open(); err != nil {
+	if err := s.begin(); err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", s.settings.Name, err), s.close())
 	}
 	s.watchHealth()
+	s.openUp()
 	return nil
 }
 
-func (s *Stage) open() error {
+func (s *Stage) begin() error {
 	if err := bpf.CheckRequirements(); err != nil {
 		return err
 	}
@@ -186,6 +189,7 @@ func (s *Stage) Shutdown(ctx context.Context) error {
 		return s.close()
 	}
 	s.running = false
+	s.shut()
 	close(s.stop)
 	done := make(chan struct{})
 	go func() {

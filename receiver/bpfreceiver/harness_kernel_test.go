@@ -278,8 +278,8 @@ func (r *instance) metric(t *testing.T, name, by string) map[string]int64 {
 	return values
 }
 
-// eventually waits for a condition that must come true.
+// eventually waits for a condition that must come true, also on a busy machine with the race detector.
 func eventually(t *testing.T, condition func() bool) {
 	t.Helper()
-	require.Eventually(t, condition, time.Minute, time.Millisecond)
+	require.Eventually(t, condition, 5*time.Minute, 5*time.Millisecond)
 }
