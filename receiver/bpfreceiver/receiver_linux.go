@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/receiver"
 	"go.uber.org/zap"
@@ -49,14 +48,15 @@ func (r *bpfReceiver) Start(_ context.Context, host component.Host) (err error) 
 	if err != nil {
 		return err
 	}
+	statuses := newStatuses(host)
 	if r.config.Queue.HasValue() {
 		r.queue = newQueue(r.config, r.settings, next)
-		if err := r.queue.Start(host, r.dir); err != nil {
+		if err := r.queue.Start(statuses.of("queue"), r.dir); err != nil {
 			return err
 		}
 	}
 	if r.config.Probes.on() {
-		if err := r.startProbes(host, next); err != nil {
+		if err := r.startProbes(statuses, next); err != nil {
 			return err
 		}
 	}
@@ -65,7 +65,7 @@ func (r *bpfReceiver) Start(_ context.Context, host component.Host) (err error) 
 }
 
 // startProbes fails before the first goroutine runs, or not at all.
-func (r *bpfReceiver) startProbes(host component.Host, next consumer.Logs) (err error) {
+func (r *bpfReceiver) startProbes(statuses *statuses, next consumer.Logs) (err error) {
 	if r.probes, err = bpf.OpenProbes(r.dir, r.config.probes()); err != nil {
 		return err
 	}
@@ -81,11 +81,10 @@ func (r *bpfReceiver) startProbes(host component.Host, next consumer.Logs) (err 
 	if _, waiting, _ := r.probes.RingUse(); r.probes.Adopted() {
 		r.settings.Logger.Info("Adopted the probes of an earlier process", zap.String("directory", r.dir.Path()), zap.Uint64("waiting_events", waiting))
 	}
-	status := func(event *componentstatus.Event) { componentstatus.ReportStatus(host, event) }
-	r.drain = drain{config: r.config, probes: r.probes, next: next, logger: r.settings.Logger, status: status}
+	r.drain = drain{config: r.config, probes: r.probes, next: next, logger: r.settings.Logger, status: statuses.reporter("ring buffer")}
 	r.drain.start()
 	if r.config.Probes.Simulate.HasValue() {
-		r.simulator = simulator{config: *r.config.Probes.Simulate.Get(), probes: r.probes, logger: r.settings.Logger, status: status}
+		r.simulator = simulator{config: *r.config.Probes.Simulate.Get(), probes: r.probes, logger: r.settings.Logger, status: statuses.reporter("simulator")}
 		r.simulator.start()
 	}
 	return nil
