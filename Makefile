@@ -27,7 +27,7 @@ KERNEL := -tags kernel
 BENCHTIME ?= 1s
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-unit test-backends bench generate lint clean root mounts race
+.PHONY: help build run test test-unit test-kernels test-backends bench generate lint clean root mounts race
 
 help: ## show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,12 @@ test: root build mounts race ## all tests, on this machine's kernel (root)
 
 test-unit: race ## the tests that need neither root nor BPF
 	go test $(RACE) ./...
+
+# Which kernels test-kernels boots.
+KERNELS ?= 5.10 6.1 6.12
+
+test-kernels: ## kernel tests on 5.10, 6.1, 6.12 in virtual machines; KERNELS=6.1 for one (qemu-system-x86, cpio, Debian's apt)
+	internal/kernels/run $(KERNELS)
 
 # Which backends test-backends reads metrics back from.
 BACKENDS ?= victoria-metrics

@@ -10,23 +10,36 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/rlimit"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kernelpipe/kernelpipe/internal/syscalls"
 )
 
-// Every program loads, also those that this kernel has a better one for.
+func haveTaskStorage() bool {
+	return features.HaveProgramHelper(ebpf.RawTracepoint, asm.FnTaskStorageGet) == nil
+}
+
+// Every program loads, also those that this kernel has a better one for. Those that use task storage need it.
 func TestAllProbesLoad(t *testing.T) {
+	require.NoError(t, rlimit.RemoveMemlock()) // kernels before 5.11
 	spec, err := loadProbes()
 	require.NoError(t, err)
+	if !haveTaskStorage() {
+		delete(spec.Maps, probesMapStarts)
+		delete(spec.Programs, probesProgSysEnter)
+		delete(spec.Programs, probesProgSysExit)
+	}
 	programs, err := ebpf.NewCollection(spec)
 	require.NoError(t, err)
 	programs.Close()
 }
 
 // The start of a system call is kept in its task, or where the kernel can't do that in a hash: the events are
-// the same.
+// the same. A kernel that can't uses the hash unasked.
 func TestStartsOfSystemCalls(t *testing.T) {
 	for name, without := range map[string]bool{"in the task": false, "by thread": true} {
 		t.Run(name, func(t *testing.T) {
@@ -41,7 +54,7 @@ func TestStartsOfSystemCalls(t *testing.T) {
 			})
 			require.NoError(t, err)
 			defer p.Close()
-			require.Equal(t, !without, p.taskStorage)
+			require.Equal(t, haveTaskStorage() && !without, p.taskStorage)
 			require.NoError(t, p.Attach())
 			output, err := exec.Command(command, "if=/dev/zero", "of="+filepath.Join(t.TempDir(), "file"), "bs=100", "count=50", "status=none").CombinedOutput()
 			require.NoError(t, err, "%s", output)
