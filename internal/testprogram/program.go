@@ -32,19 +32,19 @@ var (
 			'k', 'p', '-', 'g', 'o', 'n', 'e', 0,
 		},
 		"arm64": instructions(
-			0x92800c60, // mov x0, #-100
-			0x10000181, // adr x1, name
-			0xd2800002, // mov x2, #0
-			0xd2800468, // mov x8, #unlinkat
-			0xd4000001, // svc #0
-			0xf9400be0, // ldr x0, [sp, #16]
-			0x910043e1, // add x1, sp, #16
-			0xd2800002, // mov x2, #0
-			0xd2801ba8, // mov x8, #execve
-			0xd4000001, // svc #0
-			0xd2800000, // mov x0, #0
-			0xd2800ba8, // mov x8, #exit
-			0xd4000001, // svc #0
+			0x92800c60,             // mov x0, #-100
+			0x10000181,             // adr x1, name
+			0xd2800002,             // mov x2, #0
+			0xd2800468,             // mov x8, #unlinkat
+			0xd4000001,             // svc #0
+			0xf9400be0,             // ldr x0, [sp, #16]
+			0x910043e1,             // add x1, sp, #16
+			0xd2800002,             // mov x2, #0
+			0xd2801ba8,             // mov x8, #execve
+			0xd4000001,             // svc #0
+			0xd2800000,             // mov x0, #0
+			0xd2800ba8,             // mov x8, #exit
+			0xd4000001,             // svc #0
 			0x672d706b, 0x00656e6f, // "kp-gone"
 		),
 	}

@@ -63,7 +63,7 @@ func (a *ancestors) of(process *record) (name string, known bool, err error) {
 }
 
 func (a *ancestors) relative(id identity) (relative, error) {
-	execs := a.table.execs(uint32(id.tgid)) //nolint:gosec // a pid has 22 bits
+	execs := a.table.execs(uint32(id.tgid))
 	cached := a.cache.Get(id)
 	if cached != nil && cached.known && cached.execs == execs {
 		return *cached, nil

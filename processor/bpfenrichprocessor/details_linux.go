@@ -44,13 +44,13 @@ type details struct {
 
 // detail is what is remembered of a process.
 type detail struct {
-	execs         uint32
-	since         uint64 // boot-time ns, when it executed its program
-	path          string
-	pathCut       bool
-	arguments     []string
-	argumentsCut  bool
-	found, filled bool
+	execs        uint32
+	history      history
+	path         string
+	pathCut      bool
+	arguments    []string
+	argumentsCut bool
+	filled       bool
 }
 
 // detailed is how many processes are remembered in details.
@@ -88,10 +88,10 @@ func (d *details) add(attributes pcommon.Map) {
 		if !ok || value.Type() != pcommon.ValueTypeInt {
 			return 0
 		}
-		return uint64(value.Int()) //nolint:gosec // the record has the same bits
+		return uint64(value.Int())
 	}
 	id := identity{number(attributeProcessStart), number(attributePID)}
-	flags := event.Flags(number(attributeFlags)) //nolint:gosec // they have 8 bits
+	flags := event.Flags(number(attributeFlags))
 	if id.start == 0 || id.tgid == 0 || flags&event.FlagSimulated != 0 {
 		return
 	}
@@ -101,7 +101,7 @@ func (d *details) add(attributes pcommon.Map) {
 	// Of an exec event the time may lie before that of the table; what it reports begins with it.
 	path, isExec := attributes.Get(attributeExecutablePath)
 	at := number(attributeBootTime)
-	if !known.found || !isExec && at < known.since || isExec && !executed(known, at) {
+	if program, ok := known.history.of(at, isExec); !ok || program != known.history[0] {
 		if _, said := attributes.Get(attributeMissing); !said {
 			attributes.PutStr(attributeMissing, d.why(id, at).String())
 		}
@@ -147,7 +147,7 @@ func putFlags(attributes pcommon.Map, flags event.Flags) {
 
 // get returns what the table has of a process now.
 func (d *details) get(id identity) *detail {
-	execs := d.table.Execs(uint32(id.tgid)) //nolint:gosec // a pid has 22 bits
+	execs := d.table.Execs(uint32(id.tgid))
 	known := d.cache.Get(id)
 	if known != nil && known.filled && known.execs == execs {
 		return known
@@ -164,7 +164,7 @@ func (d *details) get(id identity) *detail {
 }
 
 func (d *details) learn(to *detail, entry *bpf.ProcessEntry) {
-	to.found, to.since = true, entry.Since()
+	to.history = historyOf(entry)
 	path, cut := entry.Path()
 	to.path, to.pathCut = strings.ToValidUTF8(path, "?"), cut
 	if !d.arguments {
@@ -181,10 +181,4 @@ func (d *details) learn(to *detail, entry *bpf.ProcessEntry) {
 	for _, argument := range d.redaction.apply(string(arguments)) {
 		to.arguments = append(to.arguments, strings.ToValidUTF8(argument, "?"))
 	}
-}
-
-// executed reports whether it is this program's exec that is reported at a time.
-func executed(known *detail, time uint64) bool {
-	_, ok := history{{since: known.since}}.executedAt(time)
-	return ok
 }

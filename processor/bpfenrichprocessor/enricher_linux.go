@@ -126,7 +126,7 @@ func (e *enricher) resolve(batch event.Batch, i int) *entry {
 	if group != nil && group.state != unasked {
 		e.counts.hits[kindCgroup]++
 	}
-	if isExec(in) && (process.lookedUp == 0 || process.state == gone || process.outdated(in)) {
+	if isExec(in) && !process.tabled && (process.lookedUp == 0 || process.state == gone || process.outdated(in)) {
 		process.executes(in)
 	}
 	if process.outdated(in) {
@@ -164,7 +164,7 @@ func (e *enricher) consult(batch event.Batch, i int, process *entry) {
 	e.consulted = true
 	execs := make([]uint32, len(e.asking))
 	for i, id := range e.asking {
-		execs[i] = e.table.execs(uint32(id.tgid)) //nolint:gosec // a pid has 22 bits
+		execs[i] = e.table.execs(uint32(id.tgid))
 	}
 	var records []tabled
 	err := e.table.lookUp(e.asking, func(i int, r *record) { records = append(records, tabled{e.askers[i], execs[i], *r}) })

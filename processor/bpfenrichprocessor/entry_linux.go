@@ -52,43 +52,45 @@ const (
 
 func (s state) settled() bool { return s >= found }
 
-// entry is what is remembered of a process: the context that its events get.
+// entry is what is remembered of a process: the context that its events get. What serves looks at lies together.
 type entry struct {
 	context    event.Context
-	incomplete [kinds]reason
+	comm       [event.CommLen]byte
+	cgroup     uint64 // id
+	since      uint64 // tabled: boot-time ns, when the program began that the context is about
+	uid        uint32
+	users      uint32 // the version of the users
+	execs      uint32 // tabled: the table's number before it was looked up
 	state      state
 	settled    bool // all of it, so that the context is final as long as what it was made for does not change
 	fixed      bool // a change of comm says nothing about the executable
+	tabled     bool // it is from the process table
 	denied     bool // the executable may not be seen
-	comm       [event.CommLen]byte
-	uid        uint32
-	users      uint32             // the version of the users
+	evicted    bool // the process table had it
+	kernel     bool // tabled: it is a thread of the kernel's
+	lineBroken bool // the chosen ancestor can't be found
+	incomplete [kinds]reason
 	batch      uint64             // that it was last asked about for
-	cgroup     uint64             // id
 	lookedUp   uint64             // boot-time ns; 0: never
 	container  container.Identity // from the process
-	tabled     bool               // it is from the process table, and the fields that follow are set
-	evicted    bool               // the process table had it
-	kernel     bool               // it is a thread of the kernel's
-	lineBroken bool               // the chosen ancestor can't be found
-	execs      uint32             // as it was before it was looked up
-	history    history
+	history    history            // tabled: what it ran
 }
 
-// entryOverhead is what the cache takes for an entry beside it: key, map and ring.
-const entryOverhead = 80
+// What the cache takes for an entry beside it (key, map and ring), and what the history of a process takes that was
+// forked and has executed one program.
+const (
+	entryOverhead = 80
+	historyMemory = 2 * int64(unsafe.Sizeof(image{})+16)
+)
 
 const (
-	processMemory = int64(unsafe.Sizeof(entry{})) + entryOverhead
+	processMemory = int64(unsafe.Sizeof(entry{})) + entryOverhead + historyMemory
 	cgroupMemory  = int64(unsafe.Sizeof(group{})) + entryOverhead
 )
 
 // serves reports whether the context is right for the event as it is.
 func (n *entry) serves(e *event.Event, users uint32) bool {
-	if n.tabled && e.Time < n.history[0].since {
-		return false
-	}
-	return n.settled && n.uid == e.Process.UID && n.cgroup == e.Process.CgroupID && n.users == users &&
+	return n.settled && e.Time >= n.since && n.uid == e.Process.UID && n.cgroup == e.Process.CgroupID && n.users == users &&
 		(n.fixed || e.Process.TID != e.Process.TGID || n.comm == e.Process.Comm) && !isExec(e)
 }
 
@@ -146,7 +148,7 @@ func (n *entry) learn(facts *facts, at uint64) {
 func (n *entry) tabulate(r *record, execs uint32) {
 	n.learn(&r.facts, 0)
 	n.fixed, n.tabled, n.settled = true, true, false
-	n.execs, n.history = execs, r.history
+	n.execs, n.since, n.history = execs, r.history[0].since, r.history
 	n.kernel = r.kernel
 }
 
@@ -162,10 +164,7 @@ func (n *entry) asOf(e *event.Event, other *entry) bool {
 	if !n.tabled {
 		return false
 	}
-	then, ok := n.history.at(e.Time)
-	if isExec(e) {
-		then, ok = n.history.executedAt(e.Time)
-	}
+	then, ok := n.history.of(e.Time, isExec(e))
 	if ok && then == n.history[0] {
 		return false
 	}

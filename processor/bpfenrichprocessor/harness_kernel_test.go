@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -118,9 +119,9 @@ func own(source, first, n int) event.Batch {
 
 func frame(b event.Batch) plog.Logs { return event.Encode(event.EncodingFrames, b, event.Clock{}) }
 
-// program starts a copy of sleep under a name of its own, from a shell that runs the setup first. It lives until
-// the test ends.
-func program(t testing.TB, name, setup string) *exec.Cmd {
+// program starts a copy of sleep under a name of its own, from a shell that runs the setup first, in
+// new namespaces where flags say so. It lives until the test ends.
+func program(t testing.TB, name, setup string, namespaces uintptr) *exec.Cmd {
 	t.Helper()
 	sleep, err := exec.LookPath("sleep")
 	require.NoError(t, err)
@@ -132,6 +133,7 @@ func program(t testing.TB, name, setup string) *exec.Cmd {
 	path := filepath.Join(dir, name)
 	require.NoError(t, os.WriteFile(path, content, 0o700))
 	cmd := exec.Command("/bin/sh", "-c", setup+"\nexec '"+path+"' 600")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces}
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()

@@ -33,12 +33,16 @@ const (
 // trace has the process events of a command go to next.
 func trace(t *testing.T, command string, next consumer.Logs) {
 	t.Helper()
+	traceBy(t, next, map[string]any{"probes": map[string]any{"process": map[string]any{"command": []any{command}}}})
+}
+
+// traceBy has the events go to next that the receiver's configuration asks for.
+func traceBy(t *testing.T, next consumer.Logs, settings map[string]any) {
+	t.Helper()
 	factory := bpfreceiver.NewFactory()
 	config := factory.CreateDefaultConfig()
-	require.NoError(t, confmap.NewFromStringMap(map[string]any{
-		"pin_path": "", "poll_interval": "1ms",
-		"probes": map[string]any{"process": map[string]any{"command": []any{command}}},
-	}).Unmarshal(config))
+	settings["pin_path"], settings["poll_interval"] = "", "1ms"
+	require.NoError(t, confmap.NewFromStringMap(settings).Unmarshal(config))
 	receiver, err := factory.CreateLogs(t.Context(), receivertest.NewNopSettings(factory.Type()), config, next)
 	require.NoError(t, err)
 	require.NoError(t, receiver.Start(t.Context(), componenttest.NewNopHost()))
@@ -52,7 +56,7 @@ func mountCgroups(t *testing.T, fileSystem, options, path string) (cgroup string
 	require.NoError(t, unix.Mount("none", mount, fileSystem, 0, options), "this test needs root, and %s", fileSystem)
 	t.Cleanup(func() {
 		for at := filepath.Join(mount, path); at != mount; at = filepath.Dir(at) {
-			require.Eventually(t, func() bool { return unix.Rmdir(at) == nil }, 10*time.Second, time.Millisecond, at)
+			require.Eventually(t, func() bool { err := unix.Rmdir(at); return err == nil || err == unix.ENOENT }, 10*time.Second, time.Millisecond, at)
 		}
 		require.NoError(t, unix.Unmount(mount, 0))
 	})
@@ -96,7 +100,7 @@ func TestProcessesOfTheKernel(t *testing.T) {
 			}
 			next := &sink{}
 			trace(t, "kp-enrich-test", start(t, newConfig(), next))
-			cmd := program(t, "kp-enrich-test", setup)
+			cmd := program(t, "kp-enrich-test", setup, 0)
 			check := func(e event.Enriched) {
 				assert.EqualValues(t, cmd.Process.Pid, e.Event.Process.TGID)
 				assert.Equal(t, "kp-enrich-test", event.Text(e.Context.Executable[:]))
@@ -115,26 +119,50 @@ func TestProcessesOfTheKernel(t *testing.T) {
 	}
 }
 
-// A process that is gone before anybody looks: its cgroup still tells the container, its exec event the executable.
+// A process that is gone before anybody looks, and its container too: the table still knows both. Without the table its
+// cgroup, if it is still there, tells the container, and its exec event the executable.
 func TestProcessThatIsGone(t *testing.T) {
-	cgroup := mountCgroups(t, "cgroup2", "", "/docker/"+containerID)
-	next := &sink{}
-	p := start(t, newConfig(), next)
-	held := &holding{next: p, release: make(chan struct{})}
-	trace(t, "kp-enrich-gone", held)
-	cmd := program(t, "kp-enrich-gone", "echo $$ > "+cgroup+"/cgroup.procs")
-	require.Eventually(t, func() bool {
-		target, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "exe"))
-		return err == nil && filepath.Base(target) == "kp-enrich-gone"
-	}, 20*time.Second, time.Millisecond)
-	require.NoError(t, cmd.Process.Kill())
-	_ = cmd.Wait()
-	close(held.release)
-	for _, operation := range []uint16{event.ProcessExec, event.ProcessExit} {
-		e := waitFor(t, next, operation)
-		assert.Equal(t, "kp-enrich-gone", event.Text(e.Context.Executable[:]))
-		assert.Empty(t, event.Text(e.Context.Parent[:]))
-		assert.Equal(t, containerID, e.Context.ContainerIDText())
-		assert.Equal(t, event.MissingNotFound, e.Context.Reason)
+	comm, err := os.ReadFile("/proc/self/comm")
+	require.NoError(t, err)
+	for _, test := range []struct {
+		name, fileSystem, options string
+		table                     bool
+	}{
+		{"table_v2", "cgroup2", "", true},
+		{"table_v1", "cgroup", "none,name=kernelpipe-test", true},
+		{"proc_v2", "cgroup2", "", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			next, config := &sink{}, newConfig()
+			config.ProcessTable.Enabled = test.table
+			p := start(t, config, next)
+			cgroup := mountCgroups(t, test.fileSystem, test.options, "/docker/"+containerID)
+			held := &holding{next: p, release: make(chan struct{})}
+			trace(t, "kp-enrich-gone", held)
+			cmd := program(t, "kp-enrich-gone", "echo 0 > "+cgroup+"/cgroup.procs", unix.CLONE_NEWPID|unix.CLONE_NEWNS|unix.CLONE_NEWUTS|unix.CLONE_NEWIPC)
+			require.Eventually(t, func() bool {
+				target, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "exe"))
+				return err == nil && filepath.Base(target) == "kp-enrich-gone"
+			}, 20*time.Second, time.Millisecond)
+			require.NoError(t, cmd.Process.Kill())
+			_ = cmd.Wait()
+			if test.table {
+				require.Eventually(t, func() bool { return unix.Rmdir(cgroup) == nil }, 10*time.Second, time.Millisecond)
+			}
+			close(held.release)
+			for _, operation := range []uint16{event.ProcessExec, event.ProcessExit} {
+				e := waitFor(t, next, operation)
+				assert.Equal(t, "kp-enrich-gone", event.Text(e.Context.Executable[:]))
+				assert.Equal(t, containerID, e.Context.ContainerIDText())
+				if test.table {
+					assert.Equal(t, strings.TrimSuffix(string(comm), "\n"), event.Text(e.Context.Parent[:]))
+					assert.EqualValues(t, os.Getpid(), e.Context.ParentTGID)
+					assert.Equal(t, event.MissingNothing, e.Context.Reason)
+				} else {
+					assert.Empty(t, event.Text(e.Context.Parent[:]))
+					assert.Equal(t, event.MissingNotFound, e.Context.Reason)
+				}
+			}
+		})
 	}
 }

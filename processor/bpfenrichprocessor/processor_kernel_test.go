@@ -53,6 +53,7 @@ func TestBooksAreExact(t *testing.T) {
 		t.Run(encodingName, func(t *testing.T) {
 			next, config := &sink{}, newConfig()
 			config.Encoding, config.PinPath = encoding, pinPath(t)
+			config.ProcessTable.Enabled = false // it wants the start to the ns
 			p := start(t, config, next)
 			assert.False(t, p.Capabilities().MutatesData)
 			logs := frame(own(1, 0, 4000))

@@ -43,6 +43,14 @@ func (h history) executedAt(time uint64) (_ image, ok bool) {
 	return best, distance < slack
 }
 
+// of returns what an event of that time is about.
+func (h history) of(time uint64, exec bool) (_ image, ok bool) {
+	if exec {
+		return h.executedAt(time)
+	}
+	return h.at(time)
+}
+
 // record is what the process table has of a process.
 type record struct {
 	facts
@@ -84,7 +92,7 @@ func recordOf(entry *bpf.ProcessEntry) record {
 	return record{
 		facts: facts{
 			comm: entry.Comm(), executable: entry.BaseName(), kernel: entry.Kernel(),
-			parent: entry.ParentComm(), parentTGID: uint32(parent.TGID), //nolint:gosec // a pid has 22 bits
+			parent: entry.ParentComm(), parentTGID: uint32(parent.TGID),
 		},
 		history:  historyOf(entry),
 		parentID: identity{parent.Start, parent.TGID},

@@ -112,22 +112,22 @@ func observeTable(t *metadata.TelemetryBuilder, table *bpf.ProcessTable, logger 
 	because := func(why string) attribute.KeyValue { return attribute.String("reason", why) }
 	return errors.Join(
 		register(t.RegisterKernelpipeEnrichTableEntriesCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
-			observe(int64(c.Entries()), process)        //nolint:gosec // a map has 32 bits
-			observe(int64(c.Cgroups.Entries()), cgroup) //nolint:gosec // likewise
+			observe(int64(c.Entries()), process)
+			observe(int64(c.Cgroups.Entries()), cgroup)
 		}),
 		register(t.RegisterKernelpipeEnrichTableInsertsCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
-			observe(int64(c.Started+c.Found), process) //nolint:gosec // a count of what happened
-			observe(int64(c.Cgroups.Put), cgroup)      //nolint:gosec // likewise
+			observe(int64(c.Started+c.Found), process)
+			observe(int64(c.Cgroups.Put), cgroup)
 		}),
 		register(t.RegisterKernelpipeEnrichTableEvictionsCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
-			observe(int64(c.Evicted+c.LeftOut), process)                //nolint:gosec // a count of what happened
-			observe(int64(c.Cgroups.Evicted+c.Cgroups.LeftOut), cgroup) //nolint:gosec // likewise
+			observe(int64(c.Evicted+c.LeftOut), process)
+			observe(int64(c.Cgroups.Evicted+c.Cgroups.LeftOut), cgroup)
 		}),
 		register(t.RegisterKernelpipeEnrichTableMissesCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
-			observe(int64(c.Full), process, because("full"))          //nolint:gosec // a count of what happened
-			observe(int64(c.Errors), process, because("error"))       //nolint:gosec // likewise
-			observe(int64(c.Skipped), process, because("recursion"))  //nolint:gosec // likewise
-			observe(int64(c.Cgroups.Missed), cgroup, because("full")) //nolint:gosec // likewise
+			observe(int64(c.Full), process, because("full"))
+			observe(int64(c.Errors), process, because("error"))
+			observe(int64(c.Skipped), process, because("recursion"))
+			observe(int64(c.Cgroups.Missed), cgroup, because("full"))
 		}),
 		t.RegisterKernelpipeEnrichTableRetentionCallback(func(_ context.Context, o metric.Float64Observer) error {
 			if counts, err := table.Counts(); err == nil && counts.Evicted > 0 {
@@ -136,7 +136,7 @@ func observeTable(t *metadata.TelemetryBuilder, table *bpf.ProcessTable, logger 
 			return nil
 		}),
 		t.RegisterKernelpipeEnrichTableMemoryCallback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(table.Memory())) //nolint:gosec // no machine has so much
+			o.Observe(int64(table.Memory()))
 			return nil
 		}),
 	)
