@@ -89,7 +89,7 @@ type BucketDelta struct {
 }
 
 // Delta is what one run adds to a series; struct kp_delta. A series whose buckets are more than fit has further ones,
-// with Events = 0, behind it.
+// with Events = 0 and There set, behind it.
 type Delta struct {
 	Series   Series
 	Events   uint64
@@ -98,6 +98,7 @@ type Delta struct {
 	Duration uint64 // ns
 	Shortest uint64 // ns
 	Longest  uint64 // ns
-	Buckets  uint64 // how many of Bucket are set
+	Buckets  uint32 // how many of Bucket are set
+	There    uint32 // not 0: the series is in the map, so it need not be looked for before anything is added
 	Bucket   [MaxDeltaBuckets]BucketDelta
 }

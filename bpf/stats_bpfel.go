@@ -22,7 +22,8 @@ type statsKpDelta struct {
 	DurationNs uint64
 	ShortestNs uint64
 	LongestNs  uint64
-	Buckets    uint64
+	Buckets    uint32
+	There      uint32
 	Bucket     [56]struct {
 		_      structs.HostLayout
 		Bucket uint16

@@ -100,8 +100,8 @@ static __always_inline void add_durations(struct kp_totals *totals, const struct
 	}
 }
 
-/* Adds delta number index to its series, which is there. */
-__noinline int add_delta(__u32 index, __u64 now)
+/* Adds delta number index to its series, which is there: made before, or as user space says. */
+__noinline int add_delta(__u32 index, __u64 now, __u64 unix_now)
 {
 	struct kp_delta *delta = bpf_map_lookup_elem(&deltas, &index);
 	struct kp_stats_books *book = books();
@@ -111,6 +111,8 @@ __noinline int add_delta(__u32 index, __u64 now)
 	if (!delta || !book)
 		return 0;
 	totals = bpf_map_lookup_elem(&stats, &delta->series);
+	if (!totals && make_series(index, unix_now)) /* then it was not there after all */
+		totals = bpf_map_lookup_elem(&stats, &delta->series);
 	if (!totals)
 		return 0;
 	totals->last_ns = now;
@@ -123,6 +125,16 @@ __noinline int add_delta(__u32 index, __u64 now)
 	return 1;
 }
 
+/* Sees to it that the series of delta number index is there, unless user space says that it is. */
+__noinline int prepare(__u32 index, __u64 unix_now)
+{
+	struct kp_delta *delta = bpf_map_lookup_elem(&deltas, &index);
+
+	if (!delta)
+		return 0;
+	return delta->there || make_series(index, unix_now);
+}
+
 /*
  * Adds the first args[0] deltas, made of args[3] events up to number args[2] (exclusive) of the source in
  * slot args[1] (KP_SOURCES: of none), at args[4] of the wall clock. Returns 1; 0 when a series finds
@@ -131,28 +143,27 @@ __noinline int add_delta(__u32 index, __u64 now)
 SEC("raw_tp")
 int add_deltas(__u64 *args)
 {
-	__u64 count = args[0], source = args[1], next = args[2], events = args[3], unix_now = args[4];
+	__u64 count = args[0], unix_now = args[4];
 	__u64 now = bpf_ktime_get_boot_ns();
-	struct kp_stats_books *book = books();
+	struct kp_stats_books *book;
 	__u32 i;
 
-	if (!book)
-		return 0;
 	for (i = 0; i < KP_DELTAS; i++) {
-		struct kp_delta *delta = bpf_map_lookup_elem(&deltas, &i);
-
-		if (!delta || i >= count)
+		if (i >= count)
 			break;
-		if (delta->events && !make_series(i, unix_now))
+		if (!prepare(i, unix_now))
 			return 0;
 	}
 	for (i = 0; i < KP_DELTAS; i++) {
 		if (i >= count)
 			break;
-		add_delta(i, now); /* can't fail: make_series has looked up the same */
+		add_delta(i, now, unix_now);
 	}
-	book->events += events;
-	settle_source(book->source, source, next);
+	book = books(); /* only now: what a loop keeps in memory, older kernels forget */
+	if (!book)
+		return 0;
+	book->events += args[3];
+	settle_source(book->source, args[1], args[2]);
 	return 1;
 }
 

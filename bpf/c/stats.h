@@ -87,7 +87,7 @@ struct kp_bucket_delta {
 	__u16 count;
 };
 
-/* What a run adds to a series. One whose buckets are more than fit has further ones, with events = 0, behind it. */
+/* What a run adds to a series. One whose buckets are more than fit has further ones, with events = 0 and there = 1, behind it. */
 struct kp_delta {
 	struct kp_series series;
 	__u64 events;
@@ -96,7 +96,8 @@ struct kp_delta {
 	__u64 duration_ns;
 	__u64 shortest_ns;
 	__u64 longest_ns;
-	__u64 buckets; /* how many of bucket are set */
+	__u32 buckets; /* how many of bucket are set */
+	__u32 there;   /* not 0: the series is in the map, so it need not be looked for before anything is added */
 	struct kp_bucket_delta bucket[KP_DELTA_BUCKETS];
 };
 

@@ -25,7 +25,8 @@ type aggregator struct {
 	counted    int         // events in the buckets of all accounts
 	events     int         // of this run
 	run        uint64      // its number
-	generation uint8       // that new series belong to
+	generation uint8       // of the kernel's series; see begin
+	epoch      uint64      // series that are known to be in the kernel have the same
 	deltas     []bpf.Delta // the kernel's: what the accounts are written to
 	unenriched event.Context
 }
@@ -40,7 +41,7 @@ type account struct {
 func newAggregator(stats *bpf.Stats, registries []*registry, now func() time.Time) *aggregator {
 	a := &aggregator{
 		stats: stats, registries: registries, finders: newFinders(registries), now: now, buckets: newExponentialBuckets(),
-		accounts: make([]account, bpf.MaxDeltas), run: firstRun, generation: stats.Current().Number, deltas: stats.Deltas(),
+		accounts: make([]account, bpf.MaxDeltas), run: firstRun, generation: stats.Current().Number, epoch: 1, deltas: stats.Deltas(),
 	}
 	for i := range a.accounts {
 		a.accounts[i].clear()
@@ -140,14 +141,23 @@ func (a *aggregator) addTo(account *account, v *view, e *event.Event, now uint64
 	account.count[bucket]++
 }
 
+// begin begins a generation: all series are to be made in the kernel anew.
+func (a *aggregator) begin(generation uint8) {
+	a.generation = generation
+	a.epoch++
+}
+
 // open returns the account of a series in this run.
 func (a *aggregator) open(series *seriesEntry, now uint64) int32 {
 	if series.run == a.run {
 		return series.account
 	}
 	series.run, series.account, series.last = a.run, int32(a.used), now
-	a.deltas[a.used].Series = series.key
-	a.deltas[a.used].Series.Generation = a.generation
+	delta := &a.deltas[a.used]
+	delta.Series = series.key
+	delta.Series.Generation = a.generation
+	delta.There = uint32(boolToInt(series.epoch == a.epoch))
+	series.epoch = a.epoch
 	a.used++
 	return series.account
 }
@@ -161,6 +171,8 @@ func (a *aggregator) flush(source, next uint64) error {
 	err := a.stats.Add(n, source, next, a.events, a.now())
 	if err == nil {
 		a.countOverflow()
+	} else {
+		a.epoch++
 	}
 	a.used, a.counted, a.events = 0, 0, 0
 	a.run++
@@ -176,7 +188,7 @@ func (a *aggregator) write(i, end int) int {
 	for word, touched := range account.touched {
 		for ; touched != 0; touched &= touched - 1 {
 			if delta.Buckets == bpf.MaxDeltaBuckets {
-				a.deltas[end] = bpf.Delta{Series: delta.Series}
+				a.deltas[end] = bpf.Delta{Series: delta.Series, There: 1}
 				delta = &a.deltas[end]
 				end++
 			}

@@ -80,7 +80,7 @@ func (x *exporter) exportDelta(ctx context.Context) error {
 	boot := event.Clock{}.Now()
 	x.mutex.Lock()
 	x.stats.Freeze(now)
-	x.aggregator.generation = x.stats.Current().Number
+	x.aggregator.begin(x.stats.Current().Number)
 	x.mutex.Unlock()
 	x.begin(now)
 	generation, _ := x.stats.Frozen()

@@ -5,13 +5,16 @@ import (
 	"slices"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/match"
 )
 
 // finder finds the series of an event in several views at once: views that mean the same events, and whose dimensions
 // are among those of the first. So metrics of less detail come at next to no cost.
 type finder struct {
 	registries []*registry // by view
-	raw        *rawKey     // of the first view
+	matchesAll bool        // as all of the views
+	matcher    match.Matcher
+	raw        *rawKey // of the first view
 	cache      *rawCache
 	key        [maxRawKey]uint64 // of the event at hand
 }
@@ -33,6 +36,7 @@ func newFinders(registries []*registry) []*finder {
 	}
 	for _, f := range finders {
 		first := f.registries[0].view
+		f.matchesAll, f.matcher = first.matchesAll, first.matcher
 		f.raw = newRawKey(first.dimensions)
 		f.cache = newRawCache(f.raw.size, len(f.registries), first.limit)
 	}
@@ -49,10 +53,7 @@ func (v *view) has(name string) bool {
 }
 
 // matches reports whether the views mean an event.
-func (f *finder) matches(e *event.Event) bool {
-	v := f.registries[0].view
-	return v.matchesAll || v.matcher.Match(e)
-}
+func (f *finder) matches(e *event.Event) bool { return f.matchesAll || f.matcher.Match(e) }
 
 // find returns the slot of an event.
 func (f *finder) find(e *event.Event, c *event.Context) rawSlot {

@@ -29,6 +29,7 @@ type seriesEntry struct {
 	last    uint64 // boot-time ns of its last event here
 	run     uint64 // the last run that has an account of it
 	account int32  // and the index of that
+	epoch   uint64 // the last of the aggregator in which it was made in the kernel
 }
 
 func newRegistry(v *view) *registry {
