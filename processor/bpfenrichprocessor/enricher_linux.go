@@ -32,8 +32,10 @@ type enricher struct {
 	asking []identity // of the process table
 	askers []*entry   // the entries of asking
 
-	latestID identity // of the event before: one process's events often follow each other
-	latest   *entry
+	recent [recently]struct { // by the lower bits of the pid: what the cache would answer, without asking it
+		id    identity
+		entry *entry
+	}
 
 	batch     uint64 // the number of the batch at hand
 	last      int    // its last event
@@ -43,6 +45,9 @@ type enricher struct {
 	stalled   bool   // a batch has used up its time, and nothing has been answered since
 	timer     *time.Timer
 }
+
+// recently is how many processes are found without the cache, if their pids allow it.
+const recently = 1 << 12
 
 // newEnricher returns an enricher; table is nil where there is none.
 func newEnricher(config *Config, resolver *resolver, table processTable) *enricher {
@@ -94,20 +99,21 @@ func (e *enricher) work(batch event.Batch, i int, out []byte) bool {
 // entry returns the entry of the event's process, with the context that this event is to have.
 func (e *enricher) entry(batch event.Batch, i int) *entry {
 	in := batch.At(i)
-	if id := identityOf(in); id != e.latestID || e.latest == nil {
-		e.latestID, e.latest = id, e.processes.Get(id)
+	slot := &e.recent[in.Process.TGID%recently]
+	if id := identityOf(in); id != slot.id || slot.entry == nil {
+		slot.id, slot.entry = id, e.processes.Get(id)
 	}
-	if e.latest != nil {
+	if slot.entry != nil {
 		e.counts.hits[kindProcess]++
-		if e.latest.serves(in, e.version) && e.upToDate(e.latest, in) {
-			return e.latest
+		if slot.entry.serves(in, e.version) && e.upToDate(slot.entry, in) {
+			return slot.entry
 		}
 	}
-	e.latest = e.resolve(batch, i)
-	if e.latest.asOf(in, &e.other) {
+	slot.entry = e.resolve(batch, i)
+	if slot.entry.asOf(in, &e.other) {
 		return &e.other
 	}
-	return e.latest
+	return slot.entry
 }
 
 // upToDate reports whether the process is still what the table had of it.
