@@ -58,47 +58,68 @@ static __always_inline void begin_path(struct path_text *to)
 	to->text[KP_PATH_LEN - 1] = 0;
 }
 
-/* Copies the path, zeroes behind it. */
+/* Copies the path with its NUL. */
 static __always_inline void copy_path(char *to, struct path_text *from)
 {
-	__u64 at;
+	__u64 at = from->at;
 
-	__builtin_memset(&from->text[KP_PATH_LEN], 0, KP_PATH_LEN);
-	at = from->at;
 	BOUND(at);
-	bpf_probe_read_kernel(to, KP_PATH_LEN, &from->text[at]); /* it can't fail: it reads a map */
+	bpf_probe_read_kernel(to, KP_PATH_LEN - at, &from->text[at]); /* it can't fail: it reads a map */
 }
 
-/*
- * The path of a file as the processes of its mount namespace see it, put in front of what is there, which is nothing.
- * Something that is in no directory, such as a memfd, has a name only.
- */
-static __always_inline void file_path(struct path_text *to, struct file *file)
+/* Goes on with a path above a dentry that is the root of its mount. */
+static __always_inline void path_above(struct path_text *to, struct mount *mount)
 {
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
-	void *vfsmount = BPF_CORE_READ(file, f_path.mnt);
-	struct mount *mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
+	struct dentry *dentry = NULL;
+	bool at_root = true;
 
 	for (int i = 0; i < MAX_COMPONENTS; i++) {
-		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+		struct dentry *parent;
 
-		if (dentry == BPF_CORE_READ(mount, mnt.mnt_root) && to->at < KP_PATH_LEN - 1) {
+		if (at_root) {
 			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
 			if (above == mount)
 				return;
 			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
 			mount = above;
-			continue;
+		} else {
+			parent = BPF_CORE_READ(dentry, d_parent);
+			if (!parent || parent == dentry) /* of a file system that is unmounted by now */
+				return;
+			if (!prepend(to, BPF_CORE_READ(dentry, d_name.name), BPF_CORE_READ(dentry, d_name.len)))
+				return;
+			dentry = parent;
 		}
-		if (!parent)
-			return;
-		if (dentry == parent && to->at < KP_PATH_LEN - 1) /* of a file system that is unmounted by now */
-			return;
-		if (!prepend(to, BPF_CORE_READ(dentry, d_name.name), BPF_CORE_READ(dentry, d_name.len)))
+		at_root = dentry == BPF_CORE_READ(mount, mnt.mnt_root);
+	}
+	to->cut = true;
+}
+
+/*
+ * The path of a file as the processes of its mount namespace see it, put in front of what is there, which is nothing.
+ * Something that is in no directory, such as a memfd, has a name only. Within the mount of the file, pointers have types
+ * that the kernel knows, so that to read them is a load and not the call of a helper.
+ */
+static __always_inline void file_path(struct path_text *to, struct file *file)
+{
+	struct vfsmount *vfsmount = file->f_path.mnt;
+	struct dentry *dentry = file->f_path.dentry, *root;
+
+	if (!vfsmount || !dentry)
+		return;
+	root = vfsmount->mnt_root;
+	for (int i = 0; i < MAX_COMPONENTS; i++) {
+		struct dentry *parent = dentry->d_parent;
+
+		if (!parent || !prepend(to, dentry->d_name.name, dentry->d_name.len))
 			return;
 		if (dentry == parent) { /* no directory */
 			to->at = to->base;
+			return;
+		}
+		if (parent == root) {
+			path_above(to, (void *)vfsmount - bpf_core_field_offset(struct mount, mnt));
 			return;
 		}
 		dentry = parent;

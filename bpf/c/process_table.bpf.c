@@ -126,8 +126,8 @@ const struct kp_cgroup_entry blank_cgroup = {};
 static __always_inline struct kp_process_id id_of(struct task_struct *task)
 {
 	struct kp_process_id id = {
-		.start_ns = BPF_CORE_READ(task, group_leader, start_boottime),
-		.tgid = (__u32)BPF_CORE_READ(task, tgid),
+		.start_ns = task->group_leader->start_boottime,
+		.tgid = (__u32)task->tgid,
 	};
 
 	return id;
@@ -176,13 +176,14 @@ static __always_inline long insert(const struct kp_process_id *id, const struct 
 
 static __always_inline void set_path(struct kp_process_entry *entry, struct path_text *path, struct task_struct *task)
 {
-	struct file *file = BPF_CORE_READ(task, mm, exe_file);
+	struct mm_struct *mm = task->mm;
+	struct file *file = mm ? mm->exe_file : NULL;
 
 	entry->flags &= ~(KP_PROCESS_PATH_CUT | KP_PROCESS_PATH_UNREADABLE | KP_PROCESS_KERNEL);
 	begin_path(path);
 	if (file)
 		file_path(path, file);
-	else if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
+	else if (task->flags & PF_KTHREAD)
 		entry->flags |= KP_PROCESS_KERNEL;
 	copy_path(entry->path, path);
 	entry->base = path->base - path->at;
@@ -192,17 +193,29 @@ static __always_inline void set_path(struct kp_process_entry *entry, struct path
 		entry->flags |= KP_PROCESS_PATH_UNREADABLE;
 }
 
+/* The name of a task, in two words. It ends with a NUL. */
+static __always_inline void copy_comm(char *to, struct task_struct *task)
+{
+	((__u64 *)to)[0] = *(__u64 *)task->comm;
+	((__u64 *)to)[1] = *(__u64 *)(task->comm + 8);
+}
+
+static __always_inline void describe_owner(struct kp_process_entry *entry, struct task_struct *task)
+{
+	copy_comm(entry->comm, task);
+	entry->cgroup_id = task->cgroups->dfl_cgrp->kn->id;
+	entry->uid = task->cred->uid.val;
+}
+
 /* Everything but the path and what identifies it. */
 static __always_inline void describe(struct kp_process_entry *entry, struct task_struct *task)
 {
-	struct task_struct *parent = BPF_CORE_READ(task, group_leader, real_parent, group_leader);
+	struct task_struct *parent = task->group_leader->real_parent->group_leader;
 
-	entry->parent.start_ns = BPF_CORE_READ(parent, start_boottime);
-	entry->parent.tgid = (__u32)BPF_CORE_READ(parent, tgid);
-	BPF_CORE_READ_STR_INTO(&entry->parent_comm, parent, comm);
-	BPF_CORE_READ_STR_INTO(&entry->comm, task, comm);
-	entry->cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
-	entry->uid = BPF_CORE_READ(task, cred, uid.val);
+	entry->parent.start_ns = parent->start_boottime;
+	entry->parent.tgid = (__u32)parent->tgid;
+	copy_comm(entry->parent_comm, parent);
+	describe_owner(entry, task);
 }
 
 /* Makes the entry an answer. */
@@ -222,7 +235,7 @@ int table_fork(__u64 *ctx)
 	struct kp_process_id id, of;
 	struct scratch *scratch;
 
-	if (silent() || BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid)) /* a thread */
+	if (silent() || child->pid != child->tgid) /* a thread */
 		return 0;
 	scratch = scratch_of(USER_FORK);
 	if (!scratch)
@@ -251,10 +264,15 @@ int table_fork(__u64 *ctx)
 /* Keeps the arguments that the current process was executed with. */
 static __always_inline void keep_arguments(const struct kp_process_id *id, struct task_struct *task)
 {
-	__u64 start = BPF_CORE_READ(task, mm, arg_start), end = BPF_CORE_READ(task, mm, arg_end);
+	struct mm_struct *mm = task->mm;
 	struct kp_arguments *kept;
-	__u32 length = end - start;
+	__u64 start;
+	__u32 length;
 
+	if (!mm)
+		return;
+	start = mm->arg_start;
+	length = mm->arg_end - start;
 	kept = bpf_map_lookup_elem(&arguments, id);
 	if (!kept) {
 		if (bpf_map_update_elem(&arguments, id, &blank_arguments, BPF_ANY))
@@ -314,9 +332,7 @@ int table_exec(__u64 *ctx)
 		image->until_ns = now;
 		bpf_probe_read_kernel(image->base, KP_BASE_LEN, &entry->path[entry->base % KP_PATH_LEN]); /* it can't fail: it reads a map */
 		set_path(entry, &scratch->path, task);
-		BPF_CORE_READ_STR_INTO(&entry->comm, task, comm);
-		entry->cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
-		entry->uid = BPF_CORE_READ(task, cred, uid.val);
+		describe_owner(entry, task);
 		entry->exec_ns = now;
 		entry->execs++;
 		BARRIER();
@@ -337,7 +353,7 @@ static __always_inline void end(struct kp_process_entry *entry, struct kp_proces
 	if (entry->exit_ns)
 		return;
 	entry->exit_ns = bpf_ktime_get_boot_ns();
-	BPF_CORE_READ_STR_INTO(&entry->comm, task, group_leader, comm);
+	copy_comm(entry->comm, task->group_leader);
 	if (!bpf_map_push_elem(&ended, id, BPF_ANY))
 		return;
 	/* Nobody would ever throw it out. */
@@ -352,7 +368,7 @@ int table_exit(__u64 *ctx)
 	struct kp_process_entry *entry;
 	struct kp_process_id id;
 
-	if (silent() || BPF_CORE_READ(task, signal, live.counter) != 0) /* other threads live on */
+	if (silent() || task->signal->live.counter != 0) /* other threads live on */
 		return 0;
 	id = id_of(task);
 	entry = bpf_map_lookup_elem(&processes, &id);
@@ -375,7 +391,7 @@ static __always_inline void evict_cgroup(void)
 static __always_inline struct kp_cgroup_id cgroup_id_of(struct cgroup *cgroup)
 {
 	struct kp_cgroup_id id = {
-		.id = BPF_CORE_READ(cgroup, kn, id),
+		.id = BPF_CORE_READ(cgroup, kn, id), /* of a list too, whose pointers have no type */
 		.hierarchy = (__u32)BPF_CORE_READ(cgroup, root, hierarchy_id),
 	};
 
@@ -556,7 +572,7 @@ int table_fill(struct bpf_iter__task *ctx)
 	if (insert(&id, entry, KP_TABLE_FOUND))
 		return 0;
 	entry = bpf_map_lookup_elem(&processes, &id);
-	if (entry && BPF_CORE_READ(task, signal, live.counter) == 0)
+	if (entry && task->signal->live.counter == 0)
 		end(entry, &id, task);
 	return 0;
 }
