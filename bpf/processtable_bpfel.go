@@ -105,6 +105,8 @@ type processTableScratch struct {
 	Longer    [1280]int8
 	_         [4]byte
 	Entry     processTableKpProcessEntry
+	Next      uint64
+	Last      uint64
 }
 
 // Names of all BPF objects in the ELF.

@@ -102,6 +102,7 @@ struct scratch {
 	char component[KP_PATH_LEN];
 	char longer[1024 + KP_PATH_LEN]; /* TRACE_CGROUP_PATH_LEN in kernel/cgroup/cgroup-internal.h, and room behind it */
 	struct kp_process_entry entry;
+	__u64 next, last; /* in the list of a task's cgroups */
 };
 
 struct {
@@ -521,25 +522,41 @@ static __always_inline __u32 find_cgroup(struct scratch *scratch, struct cgroup 
 
 #define MAX_HIERARCHIES 32
 
-/* The cgroups of a process that was there before. A function of its own, so that the verifier reads it once. */
-static __noinline void find_cgroups(struct scratch *scratch, struct task_struct *task)
+/*
+ * Looks at the next cgroup of a process that was there before, and says whether there is one. A function of its own, with
+ * what it goes on from in memory, so that the verifier reads it once and not for each step.
+ */
+__noinline int find_next_cgroup(__u32 user)
+{
+	struct scratch *scratch = scratch_of(user);
+	struct cgrp_cset_link *link;
+	struct kp_cgroup_id id;
+	struct cgroup *cgroup;
+	void *at;
+
+	if (!scratch)
+		return 0;
+	at = (void *)scratch->next;
+	if (!at || at == (void *)scratch->last)
+		return 0;
+	link = at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
+	cgroup = BPF_CORE_READ(link, cgrp);
+	id = cgroup_id_of(cgroup);
+	if (find_cgroup(scratch, cgroup, &id) > CONTAINER_ID_LEN && id.hierarchy)
+		scratch->entry.legacy = id;
+	scratch->next = (__u64)BPF_CORE_READ(link, cgrp_link.next);
+	return 1;
+}
+
+static __always_inline void find_cgroups(struct scratch *scratch, struct task_struct *task)
 {
 	struct css_set *set = BPF_CORE_READ(task, cgroups);
-	void *first = (void *)set + bpf_core_field_offset(struct css_set, cgrp_links), *at = BPF_CORE_READ(set, cgrp_links.next);
 
-	for (int i = 0; i < MAX_HIERARCHIES; i++) {
-		struct cgrp_cset_link *link = at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
-		struct kp_cgroup_id id;
-		struct cgroup *cgroup;
-
-		if (!at || at == first)
+	scratch->next = (__u64)BPF_CORE_READ(set, cgrp_links.next);
+	scratch->last = (__u64)set + bpf_core_field_offset(struct css_set, cgrp_links);
+	for (int i = 0; i < MAX_HIERARCHIES; i++)
+		if (!find_next_cgroup(USER_FILL))
 			return;
-		cgroup = BPF_CORE_READ(link, cgrp);
-		id = cgroup_id_of(cgroup);
-		if (find_cgroup(scratch, cgroup, &id) > CONTAINER_ID_LEN && id.hierarchy)
-			scratch->entry.legacy = id;
-		at = BPF_CORE_READ(link, cgrp_link.next);
-	}
 }
 
 /* Puts the processes in that were there before. One that forks, executes or ends meanwhile is in already, or seen here. */
