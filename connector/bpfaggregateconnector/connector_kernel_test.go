@@ -7,9 +7,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -321,6 +325,7 @@ func TestMillionDimensionSets(t *testing.T) {
 			memory := c.stats.Memory()
 			events := make([]event.Event, size)
 			sent := map[string]int64{}
+			var resident int
 			export := func() {
 				require.NoError(t, c.export(t.Context()))
 				got := out.take()
@@ -353,8 +358,14 @@ func TestMillionDimensionSets(t *testing.T) {
 				if first%(sets/5) == 0 {
 					export()
 				}
+				if first == 0 { // all that is allocated once is there: what comes now would come for ever
+					resident = residentMemory(t)
+				}
 			}
 			export()
+			grown := residentMemory(t) - resident
+			t.Logf("resident memory grew by %d KiB", grown>>10)
+			assert.Less(t, grown, 64<<20, "bytes; the keys of all sets alone would be %d MiB", sets*unsafe.Sizeof(bpf.Series{})>>20)
 			assert.Equal(t, map[string]int64{"events": sets, "bytes": 10 * sets, "durations": sets, "total": sets}, sent)
 			assert.Equal(t, memory, c.stats.Memory())
 			for _, r := range c.registries {
@@ -366,6 +377,19 @@ func TestMillionDimensionSets(t *testing.T) {
 			}
 		})
 	}
+}
+
+// residentMemory returns how much memory the process has, in bytes, once the garbage is collected.
+func residentMemory(t testing.TB) int {
+	t.Helper()
+	debug.FreeOSMemory()
+	text, err := os.ReadFile("/proc/self/statm")
+	require.NoError(t, err)
+	fields := strings.Fields(string(text))
+	require.Greater(t, len(fields), 1)
+	pages, err := strconv.Atoi(fields[1])
+	require.NoError(t, err)
+	return pages * os.Getpagesize()
 }
 
 func TestLowerLimit(t *testing.T) {

@@ -25,10 +25,12 @@ func TestFindersShare(t *testing.T) {
 	})
 	views, err := newViews(config)
 	require.NoError(t, err)
-	var registries, alone []*registry
+	var registries []*registry
+	var alone []*finder
 	for i, v := range views {
 		v.number = uint16(i)
-		registries, alone = append(registries, newRegistry(v)), append(alone, newRegistry(v))
+		registries = append(registries, newRegistry(v))
+		alone = append(alone, newFinders([]*registry{newRegistry(v)})...)
 	}
 	finders := newFinders(registries)
 	var names [][]string
@@ -54,8 +56,8 @@ func TestFindersShare(t *testing.T) {
 				found[r.view.number] = r.entries[slot.series(i)].key
 			}
 		}
-		for _, r := range alone {
-			f := newFinders([]*registry{r})[0]
+		for _, f := range alone {
+			r := f.registries[0]
 			series, ok := found[r.view.number]
 			require.Equal(t, f.matches(&e.Event), ok)
 			if ok {

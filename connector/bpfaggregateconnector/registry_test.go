@@ -119,6 +119,12 @@ func TestDimensions(t *testing.T) {
 		e.SetName(name)
 		return e
 	}
+	exec := func(path string) event.Event {
+		return named(example(event.CategoryProcess, event.ProcessExec, "thread"), path)
+	}
+	const longPath = "/opt/a/directory/with/a/long/name/of/its/own/bin/a-program-with-a-long-name"
+	known := event.Context{Known: event.KnownExecutable}
+	require.True(t, event.SetText(known.Executable[:], "a-program-with-a-long-name"))
 	for _, test := range []struct {
 		dimension string
 		event     event.Event
@@ -158,6 +164,10 @@ func TestDimensions(t *testing.T) {
 		{"network.local.port", network, event.Context{}, "network.local.port=40000(Int);"},
 		{"network.peer.address", network, event.Context{}, "network.peer.address=192.0.2.7(Str);"},
 		{"network.peer.port", network, event.Context{}, "network.peer.port=443(Int);"},
+		// Of a path that the probes had to cut no part is taken for the name of the executable.
+		{dimensionExecutable, exec(longPath), event.Context{}, "process.executable.name=thread(Str);"},
+		{dimensionExecutable, exec(longPath), known, "process.executable.name=a-program-with-a-long-n(Str);"},
+		{"process.executable.path", exec(longPath), known, "process.executable.path=/opt/a/directory/with/a/long/name/of/it(Str);"},
 		{"file.name", named(example(event.CategoryFilesystem, event.FilesystemWrite, ""), "log"), event.Context{}, "file.name=log(Str);"},
 		{"file.name", named(example(event.CategoryFilesystem, event.FilesystemOpen, ""), "log"), event.Context{}, ""},
 		{"file.path", named(example(event.CategoryFilesystem, event.FilesystemOpen, ""), "/log"), event.Context{}, "file.path=/log(Str);"},
