@@ -81,7 +81,7 @@ func TestHandOff(t *testing.T) {
 		}
 	}
 	require.Less(t, backend.sum("kernel.events", nil), float64(events), "the simulation ended before the kills did: the load was no load")
-	require.Eventually(t, func() bool { return backend.sum("kernel.events", nil) >= events }, 120*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return backend.sum("kernel.events", nil) >= events }, 300*time.Second, 50*time.Millisecond)
 	for _, side := range []*collector{sides[1], sides[0]} {
 		side.waitReady()
 		side.terminate()
