@@ -79,7 +79,7 @@ static __always_inline bool first_to_end(void)
 		.tgid = current_tgid(),
 	};
 	__u8 seen = 1;
-	long error = bpf_map_update_elem(&ended, &process, &seen, BPF_NOEXIST);
+	int error = bpf_map_update_elem(&ended, &process, &seen, BPF_NOEXIST);
 
 	if (error == -EEXIST)
 		return false;

@@ -157,10 +157,13 @@ static __always_inline void evict_process(void)
 	count(KP_TABLE_EVICTED);
 }
 
-/* Puts a process in with value. An error is counted, unless it is that the process is there. */
-static __always_inline long insert(const struct kp_process_id *id, const struct kp_process_entry *value, __u32 as)
+/*
+ * Puts a process in with value. An error is counted, unless it is that the process is there. It is an int: before 6.4 the
+ * kernel returns no more (its ops->map_update_elem are called without the helper), and the upper half is not the sign.
+ */
+static __always_inline int insert(const struct kp_process_id *id, const struct kp_process_entry *value, __u32 as)
 {
-	long error = bpf_map_update_elem(&processes, id, value, BPF_NOEXIST);
+	int error = bpf_map_update_elem(&processes, id, value, BPF_NOEXIST);
 
 	for (int i = 0; i < EVICTION_TRIES && error == -E2BIG; i++) {
 		evict_process();
@@ -402,7 +405,7 @@ static __always_inline struct kp_cgroup_id cgroup_id_of(struct cgroup *cgroup)
 /* Puts a cgroup in and returns its entry; NULL if it is there, or there is no room for it. */
 static __always_inline struct kp_cgroup_entry *insert_cgroup(const struct kp_cgroup_id *id)
 {
-	long error = bpf_map_update_elem(&cgroups, id, &blank_cgroup, BPF_NOEXIST);
+	int error = bpf_map_update_elem(&cgroups, id, &blank_cgroup, BPF_NOEXIST);
 
 	for (int i = 0; i < EVICTION_TRIES && error == -E2BIG; i++) {
 		evict_cgroup();
