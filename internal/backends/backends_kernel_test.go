@@ -4,11 +4,11 @@ package backends
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
 )
@@ -85,6 +85,8 @@ func TestBackend(t *testing.T) {
 			otlp := startCollector(t, pushTo, scraped)
 			const pushed, job = `job=""`, `job="scraped"`
 			queries.waitFor(t, "sum(kernel_events_total{"+pushed+"})", simulated)
+			queries.waitFor(t, allRates(pushed), 0)
+			before := lastTime(t, queries, pushed)
 
 			events := newWorkload(t, 40_000)
 			for part := range slices.Chunk(events, 2_000) {
@@ -94,7 +96,7 @@ func TestBackend(t *testing.T) {
 				checkTotals(t, queries, pushed, b.latencies, events)
 				checkQuantiles(t, queries, pushed, events, b.pushed, histogramError)
 				checkQuantiles(t, queries, pushed, events, explicit, explicitError)
-				checkRates(t, queries, pushed)
+				checkRates(t, queries, pushed, before, events)
 			})
 			t.Run("scraped", func(t *testing.T) {
 				checkTotals(t, queries, job, b.latencies, events)
@@ -145,38 +147,36 @@ func checkQuantiles(t *testing.T, queries api, job string, events []event.Event,
 	}
 }
 
-// checkRates holds the rates against the totals: its window is one interval, so a rate is what the total of its category
-// has grown by since the export before, by the time between the two.
-func checkRates(t *testing.T, queries api, job string) {
-	totals := map[string]map[int64]float64{}
-	var times []int64
-	for _, s := range queries.query(t, "kernel_events_total{"+job+"}[10m]") {
-		category := s.labels["kernel_event_category"]
-		if totals[category] == nil {
-			totals[category] = map[int64]float64{}
-		}
-		for at, value := range s.samples {
-			totals[category][at] += value
-			times = append(times, at)
+const rateMetric = "kernel_event_rate_per_second"
+
+func allRates(job string) string { return "sum(" + rateMetric + "{" + job + "})" }
+
+// lastTime returns when the last rates were exported, in ms.
+func lastTime(t *testing.T, queries api, job string) (last int64) {
+	for _, s := range queries.query(t, rateMetric+"{"+job+"}[10m]") {
+		for at := range s.samples {
+			last = max(last, at)
 		}
 	}
-	slices.Sort(times)
-	times = slices.Compact(times)
-	compared := 0
-	for _, s := range queries.query(t, "kernel_event_rate_per_second{"+job+"}[10m]") {
-		category := s.labels["kernel_event_category"]
-		for i, at := range times[1:] {
-			rate, ok := s.samples[at]
-			if !ok {
-				continue // the category's first
-			}
-			before := times[i] // the time before at
-			grown, seconds := totals[category][at]-totals[category][before], float64(at-before)/1000
-			assert.InEpsilon(t, 1+grown, 1+rate*seconds, 0.01, "%s: %v more in %v s, and a rate of %v/s", category, grown, seconds, rate)
-			if grown > 0 {
-				compared++
+	return last
+}
+
+// checkRates holds the rates since a time before which there were none of the events against their number: a window is one
+// interval, so rates by the time between them are all events.
+func checkRates(t *testing.T, queries api, job string, before int64, events []event.Event) {
+	queries.waitFor(t, allRates(job), 0)
+	counted := map[string]float64{}
+	for _, s := range queries.query(t, rateMetric+"{"+job+"}[10m]") {
+		last := before
+		for _, at := range slices.Sorted(maps.Keys(s.samples)) {
+			if at > before {
+				counted[s.labels["kernel_event_category"]] += s.samples[at] * float64(at-last) / 1000
+				last = at
 			}
 		}
 	}
-	require.Positive(t, compared, "no rate of a category in which there was something")
+	for category, g := range groupBy(events, func(e *event.Event) event.Category { return e.Category }) {
+		assert.InEpsilon(t, g.events, counted[category.String()], 0.01, category)
+	}
+	assert.Len(t, counted, len(event.Categories()))
 }

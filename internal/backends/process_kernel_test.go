@@ -39,7 +39,7 @@ func start(t *testing.T, url, program string, arguments ...string) {
 			case <-time.After(patience):
 				assert.Fail(t, "no end after SIGTERM", program)
 				_ = command.Process.Kill() // it may end just now
-				<-exited //nolint:errcheck // killed
+				<-exited                   //nolint:errcheck // killed
 			}
 		}
 		if t.Failed() {
