@@ -138,13 +138,26 @@ func Orphans(pinPath string) ([]Orphan, error) {
 		if !free {
 			continue
 		}
-		links, err := filepath.Glob(filepath.Join(path, probesLinks+"-*", "*"))
+		attached, err := probesAttached(path)
 		if err != nil {
 			return nil, fmt.Errorf("orphans: %w", err)
 		}
-		orphans = append(orphans, Orphan{Path: path, Attached: len(links) > 0})
+		orphans = append(orphans, Orphan{Path: path, Attached: attached})
 	}
 	return orphans, nil
+}
+
+// ProbesAttached reports whether probes that are pinned in the directory are attached, also where nobody has opened them.
+func (d *Directory) ProbesAttached() (bool, error) {
+	if !d.Pinned() {
+		return false, nil
+	}
+	return probesAttached(d.path)
+}
+
+func probesAttached(path string) (bool, error) {
+	links, err := filepath.Glob(filepath.Join(path, probesLinks+"-*", "*"))
+	return len(links) > 0, err
 }
 
 // unclaimed reports whether nobody has a component's directory open as its Directory, or consumes a queue in it.

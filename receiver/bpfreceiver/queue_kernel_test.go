@@ -151,6 +151,19 @@ func TestProbesAndQueue(t *testing.T) {
 	assertDetached(t, path)
 }
 
+// Probes that the configuration no longer has do not go on unnoticed.
+func TestQueueWhereProbesWereLeft(t *testing.T) {
+	path := pinPath(t)
+	killed := start(t, configure(t, fmt.Sprintf("{pin_path: %s, probes: {process: }}", path)), &sink{})
+	crash(t, killed.bpfReceiver)
+	yaml := fmt.Sprintf("{pin_path: %s, queue: {name: handoff}}", path)
+	r := start(t, configure(t, yaml), &sink{})
+	assert.Equal(t, 1, r.logs.FilterMessageSnippet("are still attached").Len())
+	require.NoError(t, r.Shutdown(t.Context()))
+	require.NoError(t, start(t, configure(t, fmt.Sprintf("{pin_path: %s, probes: {process: }}", path)), &sink{}).Shutdown(t.Context()))
+	assert.Empty(t, start(t, configure(t, yaml), &sink{}).logs.FilterMessageSnippet("are still attached").All())
+}
+
 // A receiver that can't have its queue has not left anything running.
 func TestProbesAndQueueThatIsTaken(t *testing.T) {
 	path := pinPath(t)

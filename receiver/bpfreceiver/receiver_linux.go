@@ -59,9 +59,22 @@ func (r *bpfReceiver) Start(_ context.Context, host component.Host) (err error) 
 		if err := r.startProbes(statuses, next); err != nil {
 			return err
 		}
+	} else if err := r.reportForgotten(); err != nil {
+		return err
 	}
 	r.reportOrphans()
 	return nil
+}
+
+// reportForgotten tells of probes of this receiver that were left attached, and that its configuration no longer has.
+func (r *bpfReceiver) reportForgotten() error {
+	attached, err := r.dir.ProbesAttached()
+	if attached {
+		r.settings.Logger.Warn("Probes that this receiver had before are still attached, and fill a ring buffer that nobody reads. "+
+			"Start it with probes once more to deliver what waits there, or stop it and remove the directory with rm -r",
+			zap.String("directory", r.dir.Path()))
+	}
+	return err
 }
 
 // startProbes fails before the first goroutine runs, or not at all.
