@@ -316,8 +316,12 @@ const execSlots = 1 << 16 // KP_EXECS
 func (t *ProcessTable) Had(id ProcessID, at uint64) bool {
 	state := t.state()
 	since := atomic.LoadUint64(&state.SinceNs)
-	return since != 0 && id.Start >= since && at <= atomic.LoadUint64(&state.EvictedExitNs)
+	return since != 0 && id.Start >= since && at <= atomic.LoadUint64(&state.EvictedExitNs)+uint64(exitSlack)
 }
+
+// exitSlack is by how much the event of an exit may be later than the table has it: another program on the tracepoint
+// reports it, and an interrupt may come between the two.
+const exitSlack = 100 * time.Millisecond
 
 // CgroupID tells a cgroup from all others: its id is unique within its hierarchy.
 type CgroupID struct {

@@ -223,13 +223,14 @@ func TestEvictionInTheOrderOfTheEnds(t *testing.T) {
 	first := 0
 	for !there[first] {
 		assert.True(t, table.Had(ids[first], ids[first].Start+1))
+		assert.False(t, table.Had(ProcessID{Start: 1, TGID: ids[first].TGID}, 2), "before the table was made")
 		first++
 	}
 	assert.Positive(t, first)
 	for i := first; i < len(ids); i++ {
 		assert.True(t, there[i], i)
 	}
-	assert.False(t, table.Had(ids[len(ids)-1], ids[len(ids)-1].Start))
+	assert.False(t, table.Had(ids[len(ids)-1], ids[len(ids)-1].Start+uint64(time.Hour)), "it can't have been evicted yet")
 	entries := 0
 	require.NoError(t, all(table.entries.maps[processTableMapProcesses], func(processTableKpProcessId, processTableKpProcessEntry) error {
 		entries++

@@ -21,12 +21,17 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/processor/processortest"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/internal/testprogram"
+	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/metadata"
 )
 
 // briefs writes n programs that end at once, named prefix-0 and so on.
@@ -321,4 +326,107 @@ func TestHostileNames(t *testing.T) {
 			assert.NotContains(t, record, "kernel.enrichment.missing")
 		}
 	}
+}
+
+// The table goes on while no Collector runs, and is full of what happened meanwhile when the next one starts.
+func TestTableOutlivesTheProcess(t *testing.T) {
+	paths, names := briefs(t, "kp-between", 1)
+	config := newConfig()
+	config.PinPath, config.ProcessTable.KeepOnShutdown = pinPath(t), true
+	first := create(t, config, &sink{})
+	require.NoError(t, first.Start(t.Context(), componenttest.NewNopHost()))
+	held := &holding{release: make(chan struct{})}
+	traceBy(t, held, map[string]any{"probes": map[string]any{"process": map[string]any{"command": []any{names[0]}}}})
+	require.NoError(t, first.Shutdown(t.Context()))
+	cmd := exec.Command(paths[0])
+	require.NoError(t, cmd.Run())
+	config.ProcessTable.KeepOnShutdown = false
+	next := &sink{}
+	held.next = start(t, config, next)
+	close(held.release)
+	for _, operation := range []uint16{event.ProcessExec, event.ProcessExit} {
+		e := waitFor(t, next, operation)
+		assert.Equal(t, names[0], event.Text(e.Context.Executable[:]))
+		assert.EqualValues(t, os.Getpid(), e.Context.ParentTGID)
+		assert.Equal(t, event.MissingNothing, e.Context.Reason)
+	}
+}
+
+// What does not fit in the table is said: the process ended first.
+func TestEvictedIsSaid(t *testing.T) {
+	paths, names := briefs(t, "kp-many", 1)
+	running, err := filepath.Glob("/proc/[0-9]*")
+	require.NoError(t, err)
+	next, config := &sink{}, newConfig()
+	config.ProcessTable.Processes = len(running) + 300
+	p := start(t, config, next)
+	held := &holding{next: p, release: make(chan struct{})}
+	traceBy(t, held, map[string]any{"probes": map[string]any{"process": map[string]any{"command": []any{names[0]}, "operation": []any{"exit"}}}})
+	const processes = 1000
+	for range processes {
+		require.NoError(t, exec.Command(paths[0]).Run())
+	}
+	close(held.release)
+	require.Eventually(t, func() bool { return len(next.all()) == processes }, 60*time.Second, time.Millisecond)
+	settle(t, p)
+	missing := map[event.Missing]int{}
+	for _, e := range next.all() {
+		missing[e.Context.Reason]++
+		if e.Context.Reason == event.MissingNothing {
+			assert.Equal(t, names[0], event.Text(e.Context.Executable[:]))
+		}
+	}
+	assert.Len(t, missing, 2, "%v", missing)
+	assert.Positive(t, missing[event.MissingNothing])
+	assert.Positive(t, missing[event.MissingEvicted])
+	assert.EqualValues(t, missing[event.MissingEvicted], p.enricher.counts.published.Load().incomplete[kindProcess][evicted])
+}
+
+func TestTelemetryOfTheTable(t *testing.T) {
+	telemetry := componenttest.NewTelemetry()
+	t.Cleanup(func() { assert.NoError(t, telemetry.Shutdown(context.Background())) })
+	set := processortest.NewNopSettings(metadata.Type)
+	set.TelemetrySettings = telemetry.NewTelemetrySettings()
+	config := newConfig()
+	p := newProcessor(set, config, &sink{})
+	require.NoError(t, p.Start(t.Context(), componenttest.NewNopHost()))
+	t.Cleanup(func() { assert.NoError(t, p.Shutdown(context.Background())) })
+	value := func(name, kind, reason string) (found int64) {
+		metric, err := telemetry.GetMetric("otelcol_kernelpipe_enrich_table_" + name)
+		require.NoError(t, err)
+		found = -1
+		var points []metricdata.DataPoint[int64]
+		switch data := metric.Data.(type) {
+		case metricdata.Sum[int64]:
+			points = data.DataPoints
+		case metricdata.Gauge[int64]:
+			points = data.DataPoints
+		}
+		for _, point := range points {
+			has := func(key, want string) bool {
+				got, _ := point.Attributes.Value(attribute.Key(key))
+				return got.AsString() == want
+			}
+			if has("kind", kind) && has("reason", reason) {
+				found = point.Value
+			}
+		}
+		return found
+	}
+	inserts := value("inserts", "process", "")
+	assert.Positive(t, inserts)
+	require.NoError(t, exec.Command("/bin/true").Run())
+	assert.Greater(t, value("inserts", "process", ""), inserts)
+	assert.Positive(t, value("entries", "process", ""))
+	assert.Positive(t, value("inserts", "cgroup", ""))
+	assert.Positive(t, value("entries", "cgroup", ""))
+	assert.Zero(t, value("evictions", "process", ""))
+	assert.Zero(t, value("evictions", "cgroup", ""))
+	for _, reason := range []string{"full", "error", "recursion"} {
+		assert.Zero(t, value("misses", "process", reason), reason)
+	}
+	assert.Zero(t, value("misses", "cgroup", "full"))
+	assert.Greater(t, value("memory", "", ""), int64(config.ProcessTable.Processes)*500)
+	_, err := telemetry.GetMetric("otelcol_kernelpipe_enrich_table_retention")
+	assert.Error(t, err, "nothing was evicted")
 }
