@@ -51,7 +51,7 @@ connectors:
         histogram:
           boundaries: [1us, 2us, 4us, 8us, 16us, 32us, 64us, 128us, 256us, 512us, 1ms, 2ms, 4ms, 8ms, 16ms, 32ms, 64ms, 128ms, 256ms, 512ms, 1s]
 exporters:
-  otlp_http: { metrics_endpoint: "{{.push}}", sending_queue: { num_consumers: 1 } } # Prometheus refuses what is older than what it has
+  otlp_http: { metrics_endpoint: "{{.push}}", sending_queue: { num_consumers: 1 } } # one after the other, so in order
   prometheus: { endpoint: {{.scraped}} }
 extensions:
   health_check: { endpoint: {{.health}} }
