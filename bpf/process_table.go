@@ -312,6 +312,10 @@ func (t *ProcessTable) Execs(tgid uint32) uint32 {
 
 const execSlots = 1 << 16 // KP_EXECS
 
+// AllExecs returns a number that is another one after any process has executed a program: as long as it is the same, so
+// is what Execs returns. To have it from before that is safe.
+func (t *ProcessTable) AllExecs() uint64 { return atomic.LoadUint64(&t.state().Execs) }
+
 // Had reports whether the table had an entry of a process that it has no more. at is a time at which it lived.
 func (t *ProcessTable) Had(id ProcessID, at uint64) bool {
 	state := t.state()

@@ -89,6 +89,7 @@ type processTableKpTableState struct {
 	EvictedAfterNs uint64
 	LeftOut        uint64
 	CgroupsLeftOut uint64
+	Execs          uint64
 }
 
 type processTableScratch struct {

@@ -348,6 +348,7 @@ int table_exec(__u64 *ctx)
 	counter = bpf_map_lookup_elem(&execs, &slot);
 	if (counter)
 		__sync_fetch_and_add(counter, 1);
+	__sync_fetch_and_add(&state.execs, 1);
 	return 0;
 }
 

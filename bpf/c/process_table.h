@@ -108,6 +108,7 @@ struct kp_table_state {
 	__u64 evicted_after_ns; /* … and for how long it had been kept since */
 	__u64 left_out;         /* processes that found no room when the table was made smaller */
 	__u64 cgroups_left_out; /* likewise */
+	__u64 execs;            /* of all processes; counted after those of each */
 };
 
 #endif

@@ -36,6 +36,8 @@ var counted [2 << 16]uint32
 
 func (knowing) execs(tgid uint32) uint32 { return atomic.LoadUint32(&counted[tgid%(1<<16)*2]) }
 
+func (knowing) allExecs() uint64 { return uint64(atomic.LoadUint32(&counted[0])) }
+
 func (knowing) had(identity, uint64) bool { return false }
 
 func (knowing) container(key cgroupKey) (container.Identity, bool, error) {

@@ -118,7 +118,18 @@ func (e *enricher) entry(batch event.Batch, i int) *entry {
 
 // upToDate reports whether the process is still what the table had of it.
 func (e *enricher) upToDate(process *entry, in *event.Event) bool {
-	return !process.tabled || process.execs == e.table.execs(in.Process.TGID)
+	if !process.tabled {
+		return true
+	}
+	now := e.table.allExecs() // in one place for all processes, so that it is at hand
+	if process.checked == now {
+		return true
+	}
+	if process.execs != e.table.execs(in.Process.TGID) {
+		return false
+	}
+	process.checked = now
+	return true
 }
 
 // resolve is entry for what the cache can't answer at once.

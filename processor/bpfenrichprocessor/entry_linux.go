@@ -58,6 +58,7 @@ type entry struct {
 	comm       [event.CommLen]byte
 	cgroup     uint64 // id
 	since      uint64 // tabled: boot-time ns, when the program began that the context is about
+	checked    uint64 // tabled: the number of all execs when that of its own was looked at last
 	uid        uint32
 	users      uint32 // the version of the users
 	execs      uint32 // tabled: the table's number before it was looked up

@@ -65,6 +65,8 @@ type processTable interface {
 	lookUp(ids []identity, visit func(i int, record *record)) error
 	// execs returns a number that is another one after the process has executed a program.
 	execs(tgid uint32) uint32
+	// allExecs returns a number that is another one after any process has done so.
+	allExecs() uint64
 	// had reports whether the table had a process once that lived at a time.
 	had(id identity, at uint64) bool
 	// cgroup returns the container of a cgroup that it has.
@@ -117,6 +119,8 @@ func historyOf(entry *bpf.ProcessEntry) history {
 }
 
 func (t kernelTable) execs(tgid uint32) uint32 { return t.Execs(tgid) }
+
+func (t kernelTable) allExecs() uint64 { return t.AllExecs() }
 
 func (t kernelTable) had(id identity, at uint64) bool { return t.Had(processID(id), at) }
 

@@ -37,6 +37,13 @@ func (k *knownTable) lookUp(ids []identity, visit func(int, *record)) error {
 
 func (k *knownTable) execs(tgid uint32) uint32 { return k.started[uint64(tgid)] }
 
+func (k *knownTable) allExecs() (n uint64) {
+	for _, execs := range k.started {
+		n += uint64(execs)
+	}
+	return n
+}
+
 func (k *knownTable) had(id identity, _ uint64) bool { return k.evicted[id] }
 
 func (k *knownTable) cgroup(key cgroupKey) (container.Identity, bool, error) {
