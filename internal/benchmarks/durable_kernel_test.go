@@ -117,7 +117,7 @@ func (h host) GetExtensions() map[component.ID]component.Component { return h }
 
 func startPersistentQueue(b *testing.B, next consumer.Logs, fsync bool) hop {
 	factory := filestorage.NewFactory()
-	storage := factory.CreateDefaultConfig().(*filestorage.Config) //nolint:errcheck // it is that type
+	storage := factory.CreateDefaultConfig().(*filestorage.Config)
 	storage.Directory, storage.FSync = b.TempDir(), fsync
 	id := component.NewID(factory.Type())
 	set := extensiontest.NewNopSettings(factory.Type())
