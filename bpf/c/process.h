@@ -115,6 +115,7 @@ int BPF_PROG(sched_process_exit, struct task_struct *task)
 	identify(&process);
 	process.tid = process.tgid;
 	BPF_CORE_READ_INTO(&process.comm, task, group_leader, comm);
+	clean_comm((__u64 *)process.comm);
 	event = process_event(&process, KP_PROCESS_EXIT, signal ? 128 + signal : (code >> 8) & 0xff, bpf_ktime_get_boot_ns() - process.start_ns);
 	if (!event)
 		return 0;
