@@ -42,18 +42,22 @@ func asSlice[T any](m memory) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(m.bytes))), len(m.bytes)/int(unsafe.Sizeof(*new(T))))
 }
 
-// memoryOf adds up what maps cost in kernel memory, in bytes, as the kernel states it (memlock in fdinfo).
+// memoryOf adds up what maps cost in kernel memory, in bytes, as the kernel states it (memlock in fdinfo). From 5.11 to 6.3
+// that is an estimate from the sizes of key and value, which is 0 for a ring buffer: it takes its size at least.
 func memoryOf(maps ...*ebpf.Map) uint64 {
 	var total uint64
 	for _, m := range maps {
 		if m == nil {
 			continue
 		}
+		var bytes uint64
 		if info, err := m.Info(); err == nil {
-			if bytes, ok := info.Memlock(); ok {
-				total += bytes
-			}
+			bytes, _ = info.Memlock() // not there: 0
 		}
+		if m.Type() == ebpf.RingBuf {
+			bytes = max(bytes, uint64(m.MaxEntries()))
+		}
+		total += bytes
 	}
 	return total
 }
