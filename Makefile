@@ -67,7 +67,7 @@ $(BUILD)/backends/prometheus: # takes some minutes
 
 bench: root build mounts ## all benchmarks; BENCHTIME=1x for a short run (root)
 	go test $(KERNEL) -p 1 -timeout 30m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
-	cd internal/benchmarks && go test -mod=mod $(KERNEL) -timeout 30m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) .
+	cd internal/benchmarks && go test $(KERNEL) -timeout 30m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) .
 
 generate: $(TOOLS)/bpf2go $(TOOLS)/mdatagen ## regenerate BPF objects, metadata and telemetry (clang-19, libbpf-dev)
 	@command -v $(BPF2GO_CC) >/dev/null && command -v $(BPF2GO_STRIP) >/dev/null || { \
