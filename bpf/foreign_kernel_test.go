@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
@@ -81,7 +80,7 @@ var foreignPins = map[string]foreignPin{
 			require.NoError(t, err)
 			defer s.Close()
 			put(s, 0, 1, 10)
-			require.NoError(t, s.Add(1, 0x100, 10, 10, time.Now()))
+			add(t, s, 1, 0x100, 10, 10)
 		},
 		open: func(dir *Directory) error {
 			s, err := OpenStats(dir, "stats", 10)

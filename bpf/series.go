@@ -33,14 +33,21 @@ const (
 	SeriesExecutablePath SeriesName = 3
 )
 
-// Series is the key of the stats map: the values of a series' dimensions; struct kp_series, 264 bytes. What its
-// view does not ask for is zero. Strings are NUL-padded.
+// SeriesID is the key of the stats map; struct kp_series_id, 16 bytes.
+type SeriesID struct {
+	Number     uint64 // from NewNumber: no other series has it
+	Generation uint32 // Generation.Number of the one that was current when the series was made
+	Reserved   uint32
+}
+
+// Series is the values of a series' dimensions; struct kp_series, 264 bytes. What its view does not ask for is
+// zero. Strings are NUL-padded.
 type Series struct {
 	View         uint16 // the number that Configure gave to the view
-	Generation   uint8
 	Flags        SeriesFlags
 	Category     uint8
 	Priority     uint8
+	NameKind     SeriesName
 	Operation    uint16
 	Error        int32 // errno; negative: exit status of a process; 0: no error
 	ExitCode     int32
@@ -55,8 +62,7 @@ type Series struct {
 	PeerPort     uint16
 	NetworkType  uint8 // 4 or 6
 	Transport    uint8 // 6: TCP, 17: UDP, 1: Unix
-	NameKind     SeriesName
-	Reserved     uint8
+	Reserved     [2]uint8
 	Thread       [16]byte
 	Executable   [24]byte // name of the executable; the thread's where that is not known
 	Parent       [16]byte
@@ -69,7 +75,7 @@ type Series struct {
 	Name         [40]byte
 }
 
-// Totals is the value of the stats map: what was added up for a series since it was made; struct kp_totals.
+// Totals is what was added up for a series since it was made; struct kp_totals.
 type Totals struct {
 	Since    uint64 // Unix ns: when the series was made
 	Last     uint64 // boot-time ns: when it was last added to
@@ -82,6 +88,22 @@ type Totals struct {
 	Bucket   [Buckets]uint64
 }
 
+// Entry is the value of the stats map; struct kp_entry.
+type Entry struct {
+	Series Series
+	Totals Totals
+}
+
+// DeltaState says whether the series of a delta is in the map; enum kp_delta_state.
+type DeltaState uint32
+
+// The states.
+const (
+	DeltaNew   DeltaState = 0 // the series is made if it is not in the map
+	DeltaKnown DeltaState = 1 // it is in the map: it is neither looked for before anything is added nor made
+	DeltaLost  DeltaState = 2 // as Add leaves it: it was not in the map, so nothing was added
+)
+
 // BucketDelta is what a delta adds to one bucket.
 type BucketDelta struct {
 	Bucket uint16
@@ -89,9 +111,9 @@ type BucketDelta struct {
 }
 
 // Delta is what one run adds to a series; struct kp_delta. A series whose buckets are more than fit has further ones,
-// with Events = 0 and There set, behind it.
+// known ones with Events = 0, behind it.
 type Delta struct {
-	Series   Series
+	ID       SeriesID
 	Events   uint64
 	Bytes    uint64
 	Timed    uint64
@@ -99,6 +121,6 @@ type Delta struct {
 	Shortest uint64 // ns
 	Longest  uint64 // ns
 	Buckets  uint32 // how many of Bucket are set
-	There    uint32 // not 0: the series is in the map, so it need not be looked for before anything is added
+	State    DeltaState
 	Bucket   [MaxDeltaBuckets]BucketDelta
 }

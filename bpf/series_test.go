@@ -21,7 +21,7 @@ func TestStatsLayout(t *testing.T) {
 	spec, err := loadStats()
 	require.NoError(t, err)
 	for name, value := range map[string]any{
-		"kp_series": Series{}, "kp_totals": Totals{}, "kp_delta": Delta{}, "kp_bucket_delta": BucketDelta{}, "kp_view": kernelView{}, "kp_source": kernelSource{},
+		"kp_series_id": SeriesID{}, "kp_series": Series{}, "kp_totals": Totals{}, "kp_entry": Entry{}, "kp_delta": Delta{}, "kp_bucket_delta": BucketDelta{}, "kp_view": kernelView{}, "kp_source": kernelSource{},
 	} {
 		var layout *btf.Struct
 		require.NoError(t, spec.Types.TypeByName(name, &layout))
@@ -52,6 +52,7 @@ func TestStatsConstants(t *testing.T) {
 		"KP_STATS_FORMAT": statsFormat, "KP_DELTAS": MaxDeltas, "KP_DELTA_BUCKETS": MaxDeltaBuckets, "KP_VIEWS": MaxViews,
 		"KP_SCALE": BucketScale, "KP_BUCKET_OFFSET": BucketOffset, "KP_BUCKETS": Buckets,
 		"KP_SERIES_OVERFLOW": int(SeriesOverflow), "KP_SERIES_PROCESS": int(SeriesProcess), "KP_SERIES_EXIT": int(SeriesExit), "KP_SERIES_NETWORK": int(SeriesNetwork),
+		"KP_DELTA_NEW": int(DeltaNew), "KP_DELTA_KNOWN": int(DeltaKnown), "KP_DELTA_LOST": int(DeltaLost),
 		"KP_SERIES_FILE_NAME": int(SeriesFileName), "KP_SERIES_FILE_PATH": int(SeriesFilePath), "KP_SERIES_EXECUTABLE_PATH": int(SeriesExecutablePath),
 	}, got)
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-const statsFormat = 2 // KP_STATS_FORMAT
+const statsFormat = 3 // KP_STATS_FORMAT
 
 // The Go types and the generated ones have one size, or this does not compile; a test compares the fields.
 var (
-	_ [unsafe.Sizeof(Series{}) - unsafe.Sizeof(statsKpSeries{})]struct{}
-	_ [unsafe.Sizeof(statsKpSeries{}) - unsafe.Sizeof(Series{})]struct{}
-	_ [unsafe.Sizeof(Totals{}) - unsafe.Sizeof(statsKpTotals{})]struct{}
-	_ [unsafe.Sizeof(statsKpTotals{}) - unsafe.Sizeof(Totals{})]struct{}
+	_ [unsafe.Sizeof(SeriesID{}) - unsafe.Sizeof(statsKpSeriesId{})]struct{}
+	_ [unsafe.Sizeof(statsKpSeriesId{}) - unsafe.Sizeof(SeriesID{})]struct{}
+	_ [unsafe.Sizeof(Entry{}) - unsafe.Sizeof(statsKpEntry{})]struct{}
+	_ [unsafe.Sizeof(statsKpEntry{}) - unsafe.Sizeof(Entry{})]struct{}
 	_ [unsafe.Sizeof(Delta{}) - unsafe.Sizeof(statsKpDelta{})]struct{}
 	_ [unsafe.Sizeof(statsKpDelta{}) - unsafe.Sizeof(Delta{})]struct{}
 )
@@ -30,11 +30,12 @@ var ErrStatsFull = errors.New("stats map is full")
 // Stats holds the totals of all series in the kernel. One goroutine at a time may use it; Books, ViewBooks and
 // Memory may be called at any time between OpenStats and Close, and a StatsReader has its own rule.
 type Stats struct {
-	group   *group
-	program *ebpf.Collection
-	books   memory
-	deltas  memory
-	sources sources
+	group     *group
+	program   *ebpf.Collection
+	books     memory
+	deltas    memory
+	newcomers memory
+	sources   sources
 }
 
 // OpenStats opens the stats map called name in dir, with room for at least series series. Totals that an
@@ -112,8 +113,8 @@ func copyStats(to, from map[string]*ebpf.Map) error {
 	if err := to[statsMapStatsBooks].Put(uint32(0), &books); err != nil {
 		return fmt.Errorf("copy stats: %w", err)
 	}
-	var key statsKpSeries
-	var value statsKpTotals
+	var key SeriesID
+	var value Entry
 	entries := from[statsMapStats].Iterate()
 	for entries.Next(&key, &value) {
 		if err := to[statsMapStats].Put(&key, &value); err != nil {
@@ -136,7 +137,10 @@ func (s *Stats) load(spec *ebpf.CollectionSpec) (err error) {
 		return &ShapeError{Path: s.group.path + "/" + statsMapStatsBooks, Err: fmt.Errorf("format %d, this version has format %d", format, statsFormat)}
 	}
 	s.sources = newSources(s.state().Source[:])
-	s.deltas, err = mapMemory(s.program.Maps[statsMapDeltas])
+	if s.deltas, err = mapMemory(s.program.Maps[statsMapDeltas]); err != nil {
+		return err
+	}
+	s.newcomers, err = mapMemory(s.program.Maps[statsMapNewcomers])
 	return err
 }
 
@@ -145,6 +149,13 @@ func (s *Stats) state() *statsKpStatsBooks { return as[statsKpStatsBooks](s.book
 // Deltas returns the memory for the next Add to take its deltas from: MaxDeltas of them. Move and Retire use
 // it too, so it holds anything afterwards.
 func (s *Stats) Deltas() []Delta { return asSlice[Delta](s.deltas)[:MaxDeltas] }
+
+// Newcomers returns the memory for the series that the next Add may have to make: those of the deltas at the same index.
+// Of a known one it is not read. Move uses it too.
+func (s *Stats) Newcomers() []Series { return asSlice[Series](s.newcomers)[:MaxDeltas] }
+
+// NewNumber returns a number for a new series, that no other had or gets for as long as the stats live.
+func (s *Stats) NewNumber() uint64 { return atomic.AddUint64(&s.state().Numbers, 1) }
 
 // Settled returns how many of the n events from number sequence of a source are in the totals already, and
 // counts them as redelivered. source 0 is none, and then the answer is 0.
@@ -156,24 +167,33 @@ func (s *Stats) Settled(source, sequence uint64, n int) int {
 
 // Add adds the first n of Deltas, made of events events up to number next (exclusive) of the source, in one
 // program run: whatever kills the process, they are counted once or not at all. now is the start of the series
-// that are new. It fails with ErrStatsFull when there is no room for one, and then nothing is added.
-func (s *Stats) Add(n int, source, next uint64, events int, now time.Time) error {
+// that are new. It fails with ErrStatsFull when there is no room for one, and then nothing is added. It returns how many
+// deltas are lost, for somebody else has removed their series from the map.
+func (s *Stats) Add(n int, source, next uint64, events int, now time.Time) (lost int, err error) {
 	added, err := run(s.program.Programs[statsProgAddDeltas], uint64(n), uint64(s.sources.slot(source)), next, uint64(events), uint64(now.UnixNano()))
-	if err == nil && added == 0 {
-		err = fmt.Errorf("%w: it has %d series", ErrStatsFull, s.Capacity())
+	switch {
+	case err != nil:
+		return 0, err
+	case added == 0:
+		return 0, fmt.Errorf("%w: it has %d series", ErrStatsFull, s.Capacity())
+	default:
+		return added - 1, nil
 	}
-	return err
 }
 
-// Move adds each series in from to the one at the same index in to, which is made if need be, and removes it.
-// Each is moved whole or not at all, whatever kills the process.
-func (s *Stats) Move(from, to []Series, now time.Time) error {
-	const most = MaxDeltas / 2
-	deltas := s.Deltas()
-	for len(from) > 0 {
-		n := min(len(from), most)
-		for i := range n {
-			deltas[2*i].Series, deltas[2*i+1].Series = from[i], to[i]
+// Move is what is to become of a series: it is added to To, which is made from Series if need be, and removed.
+type Move struct {
+	From, To SeriesID
+	Series   Series
+}
+
+// Move makes moves. Each is made whole or not at all, whatever kills the process.
+func (s *Stats) Move(moves []Move, now time.Time) error {
+	deltas, newcomers := s.Deltas(), s.Newcomers()
+	for len(moves) > 0 {
+		n := min(len(moves), MaxDeltas/2)
+		for i, move := range moves[:n] {
+			deltas[2*i].ID, deltas[2*i+1].ID, newcomers[2*i+1] = move.From, move.To, move.Series
 		}
 		moved, err := run(s.program.Programs[statsProgMoveSeries], uint64(n), uint64(now.UnixNano()))
 		if err == nil && moved < n {
@@ -182,18 +202,18 @@ func (s *Stats) Move(from, to []Series, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		from, to = from[n:], to[n:]
+		moves = moves[n:]
 	}
 	return nil
 }
 
 // Retire removes series. Their view's books keep the sum of what they had.
-func (s *Stats) Retire(series []Series) error {
+func (s *Stats) Retire(series []SeriesID) error {
 	deltas := s.Deltas()
 	for len(series) > 0 {
 		n := min(len(series), MaxDeltas)
 		for i := range n {
-			deltas[i].Series = series[i]
+			deltas[i].ID = series[i]
 		}
 		retired, err := run(s.program.Programs[statsProgRetireSeries], uint64(n))
 		if err == nil && retired < n {
@@ -231,7 +251,7 @@ func (s *Stats) Books() StatsBooks {
 
 // Memory returns what the stats cost in kernel memory, in bytes.
 func (s *Stats) Memory() uint64 {
-	maps := []*ebpf.Map{s.program.Maps[statsMapDeltas], s.program.Maps[statsMapEmpty]}
+	maps := []*ebpf.Map{s.program.Maps[statsMapDeltas], s.program.Maps[statsMapNewcomers], s.program.Maps[statsMapDraft]}
 	for _, m := range s.group.maps {
 		maps = append(maps, m)
 	}
@@ -242,6 +262,7 @@ func (s *Stats) Memory() uint64 {
 func (s *Stats) Close() {
 	s.books.unmap()
 	s.deltas.unmap()
+	s.newcomers.unmap()
 	if s.program != nil {
 		s.program.Close()
 	}

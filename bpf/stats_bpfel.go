@@ -15,7 +15,7 @@ import (
 
 type statsKpDelta struct {
 	_          structs.HostLayout
-	Series     statsKpSeries
+	Id         statsKpSeriesId
 	Events     uint64
 	Bytes      uint64
 	Timed      uint64
@@ -23,7 +23,7 @@ type statsKpDelta struct {
 	ShortestNs uint64
 	LongestNs  uint64
 	Buckets    uint32
-	There      uint32
+	State      uint32
 	Bucket     [56]struct {
 		_      structs.HostLayout
 		Bucket uint16
@@ -31,13 +31,30 @@ type statsKpDelta struct {
 	}
 }
 
+type statsKpEntry struct {
+	_      structs.HostLayout
+	Series statsKpSeries
+	Totals struct {
+		_           structs.HostLayout
+		SinceUnixNs uint64
+		LastNs      uint64
+		Events      uint64
+		Bytes       uint64
+		Timed       uint64
+		DurationNs  uint64
+		ShortestNs  uint64
+		LongestNs   uint64
+		Bucket      [448]uint64
+	}
+}
+
 type statsKpSeries struct {
 	_            structs.HostLayout
 	View         uint16
-	Generation   uint8
 	Flags        uint8
 	Category     uint8
 	Priority     uint8
+	NameKind     uint8
 	Operation    uint16
 	Error        int32
 	ExitCode     int32
@@ -52,8 +69,7 @@ type statsKpSeries struct {
 	PeerPort     uint16
 	NetworkType  uint8
 	Transport    uint8
-	NameKind     uint8
-	Reserved     uint8
+	Reserved     [2]uint8
 	Thread       [16]int8
 	Executable   [24]int8
 	Parent       [16]int8
@@ -66,12 +82,20 @@ type statsKpSeries struct {
 	Name         [40]int8
 }
 
+type statsKpSeriesId struct {
+	_          structs.HostLayout
+	Number     uint64
+	Generation uint32
+	Reserved   uint32
+}
+
 type statsKpStatsBooks struct {
 	_                structs.HostLayout
 	Events           uint64
 	Redelivered      uint64
 	StartUnixNs      uint64
 	Series           uint64
+	Numbers          uint64
 	Format           uint32
 	Generation       uint32
 	Delivered        uint32
@@ -93,25 +117,13 @@ type statsKpStatsBooks struct {
 	}
 }
 
-type statsKpTotals struct {
-	_           structs.HostLayout
-	SinceUnixNs uint64
-	LastNs      uint64
-	Events      uint64
-	Bytes       uint64
-	Timed       uint64
-	DurationNs  uint64
-	ShortestNs  uint64
-	LongestNs   uint64
-	Bucket      [448]uint64
-}
-
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	statsMapDeltas        = "deltas"
-	statsMapEmpty         = "empty"
+	statsMapDraft         = "draft"
+	statsMapNewcomers     = "newcomers"
 	statsMapStats         = "stats"
 	statsMapStatsBooks    = "stats_books"
 	statsProgAddDeltas    = "add_deltas"
@@ -171,7 +183,8 @@ type statsProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type statsMapSpecs struct {
 	Deltas     *ebpf.MapSpec `ebpf:"deltas"`
-	Empty      *ebpf.MapSpec `ebpf:"empty"`
+	Draft      *ebpf.MapSpec `ebpf:"draft"`
+	Newcomers  *ebpf.MapSpec `ebpf:"newcomers"`
 	Stats      *ebpf.MapSpec `ebpf:"stats"`
 	StatsBooks *ebpf.MapSpec `ebpf:"stats_books"`
 }
@@ -203,7 +216,8 @@ func (o *statsObjects) Close() error {
 // It can be passed to loadStatsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type statsMaps struct {
 	Deltas     *ebpf.Map `ebpf:"deltas"`
-	Empty      *ebpf.Map `ebpf:"empty"`
+	Draft      *ebpf.Map `ebpf:"draft"`
+	Newcomers  *ebpf.Map `ebpf:"newcomers"`
 	Stats      *ebpf.Map `ebpf:"stats"`
 	StatsBooks *ebpf.Map `ebpf:"stats_books"`
 }
@@ -211,7 +225,8 @@ type statsMaps struct {
 func (m *statsMaps) Close() error {
 	return _StatsClose(
 		m.Deltas,
-		m.Empty,
+		m.Draft,
+		m.Newcomers,
 		m.Stats,
 		m.StatsBooks,
 	)

@@ -13,14 +13,14 @@ import (
 
 // Generation is an interval whose events have series of their own.
 type Generation struct {
-	Number     uint8 // Series.Generation
+	Number     uint32 // SeriesID.Generation
 	Start, End time.Time
 }
 
 // Current returns the generation that new series belong to. It has no end yet.
 func (s *Stats) Current() Generation {
 	number := s.state().Generation
-	return Generation{Number: uint8(number), Start: s.generationStart(number)}
+	return Generation{Number: number, Start: s.generationStart(number)}
 }
 
 // Frozen returns the generation that has ended and is not delivered, if there is one.
@@ -29,7 +29,7 @@ func (s *Stats) Frozen() (Generation, bool) {
 	if s.state().Delivered == number {
 		return Generation{}, false
 	}
-	return Generation{Number: uint8(number - 1), Start: s.generationStart(number - 1), End: s.generationStart(number)}, true
+	return Generation{Number: number - 1, Start: s.generationStart(number - 1), End: s.generationStart(number)}, true
 }
 
 // Freeze ends the current generation at now and begins another. No other may be frozen.

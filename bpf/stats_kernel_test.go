@@ -18,22 +18,32 @@ func openStats(t testing.TB, path string, series int) *Stats {
 	return stats
 }
 
-// put makes delta i one of n events of 10 bytes and 100 ns each in one bucket, of the series with this PID.
+// put makes delta i one of n events of 10 bytes and 100 ns each in one bucket, of the series with this PID and number.
 func put(s *Stats, i int, pid uint32, n uint64) {
+	s.Newcomers()[i] = Series{PID: pid}
 	s.Deltas()[i] = Delta{
-		Series: Series{Generation: s.Current().Number, PID: pid}, Events: n, Bytes: 10 * n,
+		ID: SeriesID{Number: uint64(pid), Generation: s.Current().Number}, Events: n, Bytes: 10 * n,
 		Timed: n, Duration: 100 * n, Shortest: uint64(pid), Longest: 100 + uint64(pid), Buckets: 1,
 	}
 	s.Deltas()[i].Bucket[0] = BucketDelta{Bucket: uint16(pid % Buckets), Count: uint16(n)}
 }
 
+// add adds the first n deltas, all of which have a series.
+func add(t testing.TB, s *Stats, n int, source, next uint64, events int) {
+	t.Helper()
+	lost, err := s.Add(n, source, next, events, time.Now())
+	require.NoError(t, err)
+	require.Zero(t, lost)
+}
+
 // events reads the events of all series, by PID.
-func events(t testing.TB, s *Stats, generation uint8) map[uint32]uint64 {
+func events(t testing.TB, s *Stats, generation uint32) map[uint32]uint64 {
 	t.Helper()
 	got := map[uint32]uint64{}
-	require.NoError(t, s.Each(func(series *Series, totals *Totals) bool {
-		if series.Generation == generation {
-			got[series.PID] += totals.Events
+	require.NoError(t, s.Each(func(id SeriesID, entry *Entry) bool {
+		if totals := &entry.Totals; id.Generation == generation {
+			assert.EqualValues(t, id.Number, entry.Series.PID)
+			got[entry.Series.PID] += totals.Events
 			var timed uint64
 			for _, n := range totals.Bucket {
 				timed += n
@@ -53,10 +63,10 @@ func TestStatsAddOnce(t *testing.T) {
 	for i := range MaxDeltas {
 		put(s, i, uint32(i), 2)
 	}
-	require.NoError(t, s.Add(MaxDeltas, 0x100, 512, 512, time.Now()))
+	add(t, s, MaxDeltas, 0x100, 512, 512)
 	put(s, 0, 5, 3)
 	put(s, 1, 5, 4) // twice the same series in a run
-	require.NoError(t, s.Add(2, 0x100, 519, 7, time.Now()))
+	add(t, s, 2, 0x100, 519, 7)
 	assert.Equal(t, 519, s.Settled(0x100, 0, 1000))
 	assert.Equal(t, 4, s.Settled(0x100, 515, 10))
 	assert.Zero(t, s.Settled(0x200, 0, 10))
@@ -81,11 +91,11 @@ func TestStatsProgressNeverGoesBack(t *testing.T) {
 	s := openStats(t, "", 10)
 	defer s.Close()
 	put(s, 0, 1, 100)
-	require.NoError(t, s.Add(1, 0x100, 100, 100, time.Now()))
-	require.NoError(t, s.Add(0, 0x100, 40, 0, time.Now()))
+	add(t, s, 1, 0x100, 100, 100)
+	add(t, s, 0, 0x100, 40, 0)
 	assert.Equal(t, 100, s.Settled(0x100, 0, 100))
 	put(s, 0, 1, 1)
-	require.NoError(t, s.Add(1, 0x100, 101, 1, time.Now()))
+	add(t, s, 1, 0x100, 101, 1)
 	assert.Equal(t, 101, s.Settled(0x100, 0, 200))
 	assert.Zero(t, s.Settled(0x200, 0, 100), "another source has its own progress")
 }
@@ -101,7 +111,7 @@ func TestStatsOutliveTheProcess(t *testing.T) {
 		assert.EqualValues(t, run, s.Books().Events)
 		assert.Equal(t, min(run, 1), s.Settled(0x100, uint64(run)-1, 1))
 		put(s, 0, 1, 1)
-		require.NoError(t, s.Add(1, 0x100, uint64(run)+1, 1, time.Now()))
+		add(t, s, 1, 0x100, uint64(run)+1, 1)
 		assert.Equal(t, map[uint32]uint64{1: uint64(run) + 1}, events(t, s, 0))
 		s.Close()
 		require.NoError(t, dir.Close())
@@ -121,7 +131,7 @@ func TestStatsOfAnotherFormat(t *testing.T) {
 	_, err = OpenStats(dir, "stats", 10)
 	var shape *ShapeError
 	require.ErrorAs(t, err, &shape)
-	require.ErrorContains(t, err, "format 99, this version has format 2")
+	require.ErrorContains(t, err, "format 99, this version has format 3")
 }
 
 func TestStatsFull(t *testing.T) {
@@ -130,7 +140,8 @@ func TestStatsFull(t *testing.T) {
 	for i := range 11 {
 		put(s, i, uint32(i), 1)
 	}
-	require.ErrorIs(t, s.Add(11, 0x100, 11, 11, time.Now()), ErrStatsFull)
+	_, err := s.Add(11, 0x100, 11, 11, time.Now())
+	require.ErrorIs(t, err, ErrStatsFull)
 	assert.Zero(t, s.Books().Events)
 	assert.Zero(t, s.Settled(0x100, 0, 11))
 	for pid, n := range events(t, s, 0) {
@@ -138,23 +149,69 @@ func TestStatsFull(t *testing.T) {
 	}
 }
 
+// A series that somebody else has removed costs what is added to it as a known one, and that is said.
+func TestStatsLost(t *testing.T) {
+	s := openStats(t, "", 10)
+	defer s.Close()
+	for i := range 3 {
+		put(s, i, uint32(i), 1)
+	}
+	add(t, s, 3, 0x100, 3, 3)
+	require.NoError(t, s.group.maps[statsMapStats].Delete(&SeriesID{Number: 1}))
+	for i := range 3 {
+		put(s, i, uint32(i), 5)
+		s.Deltas()[i].State = DeltaKnown
+	}
+	lost, err := s.Add(3, 0x100, 18, 15, time.Now())
+	require.NoError(t, err)
+	assert.Equal(t, 1, lost)
+	for i, want := range []DeltaState{DeltaKnown, DeltaLost, DeltaKnown} {
+		assert.Equal(t, want, s.Deltas()[i].State, i)
+	}
+	assert.Equal(t, map[uint32]uint64{0: 6, 2: 6}, events(t, s, 0))
+	assert.EqualValues(t, 13, s.ViewBooks(0).Events)
+	put(s, 0, 1, 7)
+	add(t, s, 1, 0x100, 25, 7)
+	assert.Equal(t, map[uint32]uint64{0: 6, 1: 7, 2: 6}, events(t, s, 0))
+}
+
+func TestStatsNumbers(t *testing.T) {
+	path := pinPath(t)
+	given := map[uint64]bool{}
+	for range 3 {
+		dir, err := OpenDirectory(path, "test")
+		require.NoError(t, err)
+		s, err := OpenStats(dir, "stats", 10+len(given)) // each time a larger map
+		require.NoError(t, err)
+		for range 10 {
+			given[s.NewNumber()] = true
+		}
+		s.Close()
+		require.NoError(t, dir.Close())
+	}
+	assert.Len(t, given, 30, "no number comes twice")
+}
+
 func TestStatsMoveAndRetire(t *testing.T) {
 	s := openStats(t, "", 1000)
 	defer s.Close()
 	put(s, 0, 999, 5)
-	require.NoError(t, s.Add(1, 0, 0, 5, time.Now()))
-	var from, to []Series
+	add(t, s, 1, 0, 0, 5)
+	var moves []Move
 	for pid := range uint32(300) {
 		put(s, 0, pid, uint64(pid)+1)
-		require.NoError(t, s.Add(1, 0, 0, int(pid)+1, time.Now()))
-		from = append(from, Series{PID: pid})
-		to = append(to, Series{PID: 999})
+		add(t, s, 1, 0, 0, int(pid)+1)
+		moves = append(moves, Move{From: SeriesID{Number: uint64(pid)}, To: SeriesID{Number: 999}})
 	}
+	moves[299].To, moves[299].Series = SeriesID{Number: 998}, Series{PID: 998} // a new one
 	sum := uint64(300 * 301 / 2)
-	require.NoError(t, s.Move(from, to, time.Now()))
-	require.NoError(t, s.Move(from, to, time.Now())) // nothing is left to move
+	require.NoError(t, s.Move(moves, time.Now()))
+	require.NoError(t, s.Move(moves, time.Now())) // nothing is left to move
+	assert.Equal(t, map[uint32]uint64{999: sum + 5 - 300, 998: 300}, events(t, s, 0))
+	require.NoError(t, s.Move([]Move{{From: SeriesID{Number: 998}, To: SeriesID{Number: 999}}}, time.Now()))
 	assert.Equal(t, map[uint32]uint64{999: sum + 5}, events(t, s, 0))
-	require.NoError(t, s.Each(func(_ *Series, totals *Totals) bool {
+	require.NoError(t, s.Each(func(_ SeriesID, entry *Entry) bool {
+		totals := &entry.Totals
 		assert.EqualValues(t, 0, totals.Shortest)
 		assert.EqualValues(t, 100+999, totals.Longest)
 		assert.Equal(t, 100*(sum+5), totals.Duration)
@@ -162,8 +219,8 @@ func TestStatsMoveAndRetire(t *testing.T) {
 	}))
 	assert.Equal(t, ViewBooks{Events: sum + 5, Bytes: 10 * (sum + 5)}, s.ViewBooks(0))
 	put(s, 0, 1, 1)
-	require.NoError(t, s.Add(1, 0, 0, 1, time.Now()))
-	require.NoError(t, s.Retire([]Series{{PID: 999}, {PID: 998}}))
+	add(t, s, 1, 0, 0, 1)
+	require.NoError(t, s.Retire([]SeriesID{{Number: 999}, {Number: 998}}))
 	assert.Equal(t, map[uint32]uint64{1: 1}, events(t, s, 0))
 	assert.Equal(t, ViewBooks{Events: sum + 6, Bytes: 10 * (sum + 6), RetiredEvents: sum + 5, RetiredBytes: 10 * (sum + 5)}, s.ViewBooks(0))
 }
@@ -176,12 +233,12 @@ func TestStatsGenerations(t *testing.T) {
 	_, frozen := s.Frozen()
 	assert.False(t, frozen)
 	put(s, 0, 1, 7)
-	require.NoError(t, s.Add(1, 0, 0, 7, time.Now()))
+	add(t, s, 1, 0, 0, 7)
 	start := s.Current().Start
 	end := time.Unix(0, start.UnixNano()+1000)
 	s.Freeze(end)
 	put(s, 0, 1, 9)
-	require.NoError(t, s.Add(1, 0, 0, 9, time.Now()))
+	add(t, s, 1, 0, 0, 9)
 	s.Close()
 	s, err = OpenStats(dir, "stats", 100)
 	require.NoError(t, err)
@@ -192,7 +249,7 @@ func TestStatsGenerations(t *testing.T) {
 	assert.Equal(t, Generation{Number: 1, Start: end}, s.Current())
 	assert.Equal(t, map[uint32]uint64{1: 7}, events(t, s, 0))
 	assert.Equal(t, map[uint32]uint64{1: 9}, events(t, s, 1))
-	require.NoError(t, s.Retire([]Series{{PID: 1}}))
+	require.NoError(t, s.Retire([]SeriesID{{Number: 1}}))
 	s.Delivered()
 	_, frozen = s.Frozen()
 	assert.False(t, frozen)
@@ -207,9 +264,9 @@ func TestStatsViews(t *testing.T) {
 	assert.Equal(t, []uint16{0, 1, 2}, numbers)
 	assert.Empty(t, dropped)
 	for view := range uint16(3) {
-		put(s, 0, 1, uint64(view)+1)
-		s.Deltas()[0].Series.View = view
-		require.NoError(t, s.Add(1, 0, 0, 1, time.Now()))
+		put(s, 0, 1+uint32(view), uint64(view)+1)
+		s.Newcomers()[0].View = view
+		add(t, s, 1, 0, 0, 1)
 	}
 	numbers, dropped, err = s.Configure([]View{{44, "d"}, {33, "c again"}, {11, "a"}})
 	require.NoError(t, err)
@@ -217,7 +274,7 @@ func TestStatsViews(t *testing.T) {
 	assert.Equal(t, []DroppedView{{Name: "b", Series: 1, Events: 2}}, dropped)
 	assert.Equal(t, ViewBooks{}, s.ViewBooks(1))
 	assert.Equal(t, ViewBooks{Events: 3, Bytes: 30}, s.ViewBooks(2))
-	assert.Equal(t, map[uint32]uint64{1: 4}, events(t, s, 0))
+	assert.Equal(t, map[uint32]uint64{1: 1, 3: 3}, events(t, s, 0))
 	_, _, err = s.Configure(make([]View, MaxViews+1))
 	require.ErrorContains(t, err, "65 views")
 }
@@ -234,7 +291,7 @@ func BenchmarkStatsAdd(b *testing.B) {
 	}
 	now := time.Now()
 	for b.Loop() {
-		if err := s.Add(MaxDeltas, 0x100, 1, 1, now); err != nil {
+		if _, err := s.Add(MaxDeltas, 0x100, 1, 1, now); err != nil {
 			b.Fatal(err)
 		}
 	}

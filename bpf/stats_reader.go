@@ -5,7 +5,6 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 )
@@ -13,15 +12,15 @@ import (
 // StatsReader reads the stats map a chunk at a time, so that who adds to it need not wait for long:
 //
 //	for reader := stats.Reader(); ; {
-//		series, totals, err := reader.Next()
-//		if err != nil || len(series) == 0 { … }
+//		ids, entries, err := reader.Next()
+//		if err != nil || len(ids) == 0 { … }
 //	}
 type StatsReader struct {
-	stats  *ebpf.Map
-	cursor ebpf.MapBatchCursor
-	keys   []statsKpSeries
-	values []statsKpTotals
-	ended  bool
+	stats   *ebpf.Map
+	cursor  ebpf.MapBatchCursor
+	ids     []SeriesID
+	entries []Entry
+	ended   bool
 }
 
 // readChunk is how many series are read in one call; a hash bucket of the kernel must fit in.
@@ -29,23 +28,20 @@ const readChunk = 256
 
 // Reader returns a reader of all series.
 func (s *Stats) Reader() *StatsReader {
-	return &StatsReader{
-		stats: s.group.maps[statsMapStats],
-		keys:  make([]statsKpSeries, readChunk), values: make([]statsKpTotals, readChunk),
-	}
+	return &StatsReader{stats: s.group.maps[statsMapStats], ids: make([]SeriesID, readChunk), entries: make([]Entry, readChunk)}
 }
 
-// Next returns the next series and, at the same index, their totals; none at the end. Both are valid until
+// Next returns the next series and, at the same index, what is in the map of them; none at the end. Both are valid until
 // the next call. Totals are consistent in themselves if no Add runs during the call.
-func (r *StatsReader) Next() ([]Series, []Totals, error) {
+func (r *StatsReader) Next() ([]SeriesID, []Entry, error) {
 	for !r.ended {
-		n, err := r.stats.BatchLookup(&r.cursor, r.keys, r.values, nil)
+		n, err := r.stats.BatchLookup(&r.cursor, r.ids, r.entries, nil)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return nil, nil, fmt.Errorf("read stats map: %w", err)
 		}
 		r.ended = err != nil // that was the last chunk
 		if n > 0 {
-			return unsafe.Slice((*Series)(unsafe.Pointer(&r.keys[0])), n), unsafe.Slice((*Totals)(unsafe.Pointer(&r.values[0])), n), nil
+			return r.ids[:n], r.entries[:n], nil
 		}
 	}
 	return nil, nil, nil
@@ -54,16 +50,16 @@ func (r *StatsReader) Next() ([]Series, []Totals, error) {
 // Rewind makes the reader start anew.
 func (r *StatsReader) Rewind() { r.cursor, r.ended = ebpf.MapBatchCursor{}, false }
 
-// Each calls visit with every series and its totals, until visit returns false. Both are reused.
-func (s *Stats) Each(visit func(*Series, *Totals) bool) error {
+// Each calls visit with every series, until visit returns false. The entry is reused.
+func (s *Stats) Each(visit func(SeriesID, *Entry) bool) error {
 	reader := s.Reader()
 	for {
-		series, totals, err := reader.Next()
-		if err != nil || len(series) == 0 {
+		ids, entries, err := reader.Next()
+		if err != nil || len(ids) == 0 {
 			return err
 		}
-		for i := range series {
-			if !visit(&series[i], &totals[i]) {
+		for i, id := range ids {
+			if !visit(id, &entries[i]) {
 				return nil
 			}
 		}

@@ -79,14 +79,14 @@ func (s *Stats) Configure(views []View) (numbers []uint16, dropped []DroppedView
 // dropExcept deletes the series of all views but those to keep, and says what went, by number.
 func (s *Stats) dropExcept(keep func(view uint16) bool) (map[uint16]DroppedView, error) {
 	losses := map[uint16]DroppedView{}
-	var drop []Series
-	err := s.Each(func(series *Series, totals *Totals) bool {
-		if !keep(series.View) {
-			drop = append(drop, *series)
-			loss := losses[series.View]
+	var drop []SeriesID
+	err := s.Each(func(id SeriesID, entry *Entry) bool {
+		if view := entry.Series.View; !keep(view) {
+			drop = append(drop, id)
+			loss := losses[view]
 			loss.Series++
-			loss.Events += totals.Events
-			losses[series.View] = loss
+			loss.Events += entry.Totals.Events
+			losses[view] = loss
 		}
 		return true
 	})

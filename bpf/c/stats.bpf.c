@@ -18,11 +18,11 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
-	__type(key, struct kp_series);
-	__type(value, struct kp_totals);
+	__type(key, struct kp_series_id);
+	__type(value, struct kp_entry);
 } stats SEC(".maps");
 
-/* The programs' arguments: deltas, or series in their series field. */
+/* The programs' arguments: deltas, or series in their id field. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, KP_DELTAS);
@@ -31,13 +31,22 @@ struct {
 	__type(value, struct kp_delta);
 } deltas SEC(".maps");
 
-/* A value to make a series from: too large for the stack. */
+/* What to make of a delta's series if it is new: at the delta's index. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KP_DELTAS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct kp_series);
+} newcomers SEC(".maps");
+
+/* An entry in the making: too large for the stack. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct kp_totals);
-} empty SEC(".maps");
+	__type(value, struct kp_entry);
+} draft SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -59,26 +68,27 @@ static __always_inline struct kp_stats_books *books(void)
  * every step of a loop. They return 0 when they can't do their work.
  */
 
-/* Makes the series of delta number index if it is new. */
+/* Makes the series of delta number index if it is new. Readers see it whole or not at all. */
 __noinline int make_series(__u32 index, __u64 unix_now)
 {
 	struct kp_delta *delta = bpf_map_lookup_elem(&deltas, &index);
+	struct kp_series *series = bpf_map_lookup_elem(&newcomers, &index);
 	struct kp_stats_books *book = books();
-	struct kp_totals *totals;
+	struct kp_entry *entry;
 	__u32 zero = 0;
 
-	if (!delta || !book)
+	if (!delta || !series || !book)
 		return 0;
-	if (bpf_map_lookup_elem(&stats, &delta->series))
+	if (bpf_map_lookup_elem(&stats, &delta->id))
 		return 1;
-	totals = bpf_map_lookup_elem(&empty, &zero);
-	if (!totals || bpf_map_update_elem(&stats, &delta->series, totals, BPF_NOEXIST))
+	entry = bpf_map_lookup_elem(&draft, &zero);
+	if (!entry)
 		return 0;
-	totals = bpf_map_lookup_elem(&stats, &delta->series);
-	if (!totals)
+	entry->series = *series;
+	entry->totals.since_unix_ns = unix_now;
+	entry->totals.shortest_ns = ~0ULL; /* the rest is 0 and stays so */
+	if (bpf_map_update_elem(&stats, &delta->id, entry, BPF_NOEXIST))
 		return 0;
-	totals->since_unix_ns = unix_now;
-	totals->shortest_ns = ~0ULL;
 	book->series++;
 	return 1;
 }
@@ -101,25 +111,27 @@ static __always_inline void add_durations(struct kp_totals *totals, const struct
 }
 
 /* Adds delta number index to its series, which is there: made before, or as user space says. */
-__noinline int add_delta(__u32 index, __u64 now, __u64 unix_now)
+__noinline int add_delta(__u32 index, __u64 now)
 {
 	struct kp_delta *delta = bpf_map_lookup_elem(&deltas, &index);
 	struct kp_stats_books *book = books();
 	struct kp_totals *totals;
+	struct kp_entry *entry;
 	struct kp_view *view;
 
 	if (!delta || !book)
 		return 0;
-	totals = bpf_map_lookup_elem(&stats, &delta->series);
-	if (!totals && make_series(index, unix_now)) /* then it was not there after all */
-		totals = bpf_map_lookup_elem(&stats, &delta->series);
-	if (!totals)
+	entry = bpf_map_lookup_elem(&stats, &delta->id);
+	if (!entry) {
+		delta->state = KP_DELTA_LOST;
 		return 0;
+	}
+	totals = &entry->totals;
 	totals->last_ns = now;
 	totals->events += delta->events;
 	totals->bytes += delta->bytes;
 	add_durations(totals, delta);
-	view = &book->view[delta->series.view & (KP_VIEWS - 1)];
+	view = &book->view[entry->series.view & (KP_VIEWS - 1)];
 	view->events += delta->events;
 	view->bytes += delta->bytes;
 	return 1;
@@ -132,13 +144,14 @@ __noinline int prepare(__u32 index, __u64 unix_now)
 
 	if (!delta)
 		return 0;
-	return delta->there || make_series(index, unix_now);
+	return delta->state == KP_DELTA_KNOWN || make_series(index, unix_now);
 }
 
 /*
  * Adds the first args[0] deltas, made of args[3] events up to number args[2] (exclusive) of the source in
- * slot args[1] (KP_SOURCES: of none), at args[4] of the wall clock. Returns 1; 0 when a series finds
- * no room, and then nothing has been added.
+ * slot args[1] (KP_SOURCES: of none), at args[4] of the wall clock. Returns 0 when a series finds no room, and
+ * then nothing has been added; else 1 more than the number of deltas that are lost, as their series was not there
+ * though it had to be: somebody else has removed it.
  */
 SEC("raw_tp")
 int add_deltas(__u64 *args)
@@ -146,6 +159,7 @@ int add_deltas(__u64 *args)
 	__u64 count = args[0], unix_now = args[4];
 	__u64 now = bpf_ktime_get_boot_ns();
 	struct kp_stats_books *book;
+	int lost = 0;
 	__u32 i;
 
 	for (i = 0; i < KP_DELTAS; i++) {
@@ -157,14 +171,15 @@ int add_deltas(__u64 *args)
 	for (i = 0; i < KP_DELTAS; i++) {
 		if (i >= count)
 			break;
-		add_delta(i, now, unix_now);
+		if (!add_delta(i, now))
+			lost++;
 	}
 	book = books(); /* only now: what a loop keeps in memory, older kernels forget */
 	if (!book)
 		return 0;
 	book->events += args[3];
 	settle_source(book->source, args[1], args[2]);
-	return 1;
+	return 1 + lost;
 }
 
 /* Moves the series in delta number from into that in delta number to. */
@@ -172,18 +187,21 @@ __noinline int move_one(__u32 from, __u32 to, __u64 unix_now)
 {
 	struct kp_delta *source = bpf_map_lookup_elem(&deltas, &from);
 	struct kp_delta *target = bpf_map_lookup_elem(&deltas, &to);
+	struct kp_entry *moving, *into;
 	struct kp_totals *old, *totals;
 
 	if (!source || !target)
 		return 0;
-	if (!bpf_map_lookup_elem(&stats, &source->series))
+	if (!bpf_map_lookup_elem(&stats, &source->id))
 		return 1;
 	if (!make_series(to, unix_now))
 		return 0;
-	old = bpf_map_lookup_elem(&stats, &source->series);
-	totals = bpf_map_lookup_elem(&stats, &target->series);
-	if (!old || !totals || old == totals)
+	moving = bpf_map_lookup_elem(&stats, &source->id);
+	into = bpf_map_lookup_elem(&stats, &target->id);
+	if (!moving || !into || moving == into)
 		return 0;
+	old = &moving->totals;
+	totals = &into->totals;
 	if (old->since_unix_ns < totals->since_unix_ns)
 		totals->since_unix_ns = old->since_unix_ns;
 	if (old->last_ns > totals->last_ns)
@@ -198,7 +216,7 @@ __noinline int move_one(__u32 from, __u32 to, __u64 unix_now)
 		totals->longest_ns = old->longest_ns;
 	for (int i = 0; i < KP_BUCKETS; i++)
 		totals->bucket[i] += old->bucket[i];
-	return !bpf_map_delete_elem(&stats, &source->series);
+	return !bpf_map_delete_elem(&stats, &source->id);
 }
 
 /* Moves the series in the deltas 0, 2, 4, …, args[0] of them, into those in the deltas 1, 3, 5, …. Returns how many. */
@@ -220,20 +238,22 @@ __noinline int retire_one(__u32 index)
 {
 	struct kp_delta *delta = bpf_map_lookup_elem(&deltas, &index);
 	struct kp_stats_books *book = books();
-	struct kp_totals *totals;
+	struct kp_entry *entry;
 	struct kp_view *view;
 	__u64 events, bytes;
+	__u32 number;
 
 	if (!delta || !book)
 		return 0;
-	totals = bpf_map_lookup_elem(&stats, &delta->series);
-	if (!totals)
+	entry = bpf_map_lookup_elem(&stats, &delta->id);
+	if (!entry)
 		return 1;
-	events = totals->events;
-	bytes = totals->bytes;
-	if (bpf_map_delete_elem(&stats, &delta->series))
+	number = entry->series.view & (KP_VIEWS - 1);
+	events = entry->totals.events;
+	bytes = entry->totals.bytes;
+	if (bpf_map_delete_elem(&stats, &delta->id))
 		return 0;
-	view = &book->view[delta->series.view & (KP_VIEWS - 1)];
+	view = &book->view[number];
 	view->retired_events += events;
 	view->retired_bytes += bytes;
 	return 1;

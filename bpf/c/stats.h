@@ -7,7 +7,7 @@
 #include "source.h"
 
 /* Changes with the layout or the meaning of any map here. */
-#define KP_STATS_FORMAT 2
+#define KP_STATS_FORMAT 3
 
 #define KP_DELTAS 256 /* series that one run adds to at most */
 #define KP_DELTA_BUCKETS 56
@@ -35,13 +35,29 @@ enum kp_series_name {
 	KP_SERIES_EXECUTABLE_PATH = 3,
 };
 
+enum kp_delta_state {
+	KP_DELTA_NEW = 0,   /* the series is made if it is not in the map */
+	KP_DELTA_KNOWN = 1, /* it is in the map: it is neither looked for before anything is added nor made */
+	KP_DELTA_LOST = 2,  /* as add_deltas leaves it: it was not in the map, so nothing was added */
+};
+
+/*
+ * The key of the stats map. It is not the series itself, as hashing one costs more than all else that adding to it
+ * takes. 16 bytes
+ */
+struct kp_series_id {
+	__u64 number;     /* no other series has it: one of kp_stats_books.numbers */
+	__u32 generation; /* kp_stats_books.generation when it was made */
+	__u32 reserved;
+};
+
 /* A series: the values of its dimensions. What its view does not ask for is zero. 264 bytes */
 struct kp_series {
-	__u16 view;      /* index of kp_stats_books.view */
-	__u8 generation; /* the lowest bits of kp_stats_books.generation when it was made */
-	__u8 flags;      /* enum kp_series_flag */
+	__u16 view;     /* index of kp_stats_books.view */
+	__u8 flags;     /* enum kp_series_flag */
 	__u8 category;
 	__u8 priority;
+	__u8 name_kind; /* enum kp_series_name: what name is */
 	__u16 operation;
 	__s32 error;     /* error number; negative: exit status of a process; 0: no error */
 	__s32 exit_code;
@@ -56,8 +72,7 @@ struct kp_series {
 	__u16 peer_port;
 	__u8 network_type; /* 4 or 6 */
 	__u8 transport;    /* 6: TCP, 17: UDP, 1: Unix */
-	__u8 name_kind;    /* enum kp_series_name: what name is */
-	__u8 reserved;
+	__u8 reserved[2];
 	char thread[KP_COMM_LEN];
 	char executable[24]; /* name of the executable; the thread's where that is not known */
 	char parent[KP_COMM_LEN];
@@ -82,14 +97,20 @@ struct kp_totals {
 	__u64 bucket[KP_BUCKETS];
 };
 
+/* The value of the stats map. */
+struct kp_entry {
+	struct kp_series series;
+	struct kp_totals totals;
+};
+
 struct kp_bucket_delta {
 	__u16 bucket;
 	__u16 count;
 };
 
-/* What a run adds to a series. One whose buckets are more than fit has further ones, with events = 0 and there = 1, behind it. */
+/* What a run adds to a series. One whose buckets are more than fit has further ones, KP_DELTA_KNOWN with events = 0, behind it. */
 struct kp_delta {
-	struct kp_series series;
+	struct kp_series_id id;
 	__u64 events;
 	__u64 bytes;
 	__u64 timed;
@@ -97,7 +118,7 @@ struct kp_delta {
 	__u64 shortest_ns;
 	__u64 longest_ns;
 	__u32 buckets; /* how many of bucket are set */
-	__u32 there;   /* not 0: the series is in the map, so it need not be looked for before anything is added */
+	__u32 state;   /* enum kp_delta_state */
 	struct kp_bucket_delta bucket[KP_DELTA_BUCKETS];
 };
 
@@ -119,6 +140,7 @@ struct kp_stats_books {
 	__u64 redelivered;   /* recognised as already added, and not added again */
 	__u64 start_unix_ns; /* wall clock when these books were opened */
 	__u64 series;        /* made, ever */
+	__u64 numbers;       /* given to series, ever: the last one that was */
 	__u32 format;        /* KP_STATS_FORMAT */
 	__u32 generation;    /* new series belong to it */
 	__u32 delivered;     /* generations before this one are delivered; one at most is not */

@@ -21,13 +21,16 @@ type aggregator struct {
 	now        func() time.Time
 	buckets    *exponentialBuckets
 	accounts   []account   // of this run
+	owners     []*registry // of the accounts
+	overflows  []int32     // accounts of overflow series
 	used       int         // accounts
 	counted    int         // events in the buckets of all accounts
 	events     int         // of this run
 	run        uint64      // its number
-	generation uint8       // of the kernel's series; see begin
+	generation uint32      // of the kernel's series; see begin
 	epoch      uint64      // series that are known to be in the kernel have the same
 	deltas     []bpf.Delta // the kernel's: what the accounts are written to
+	newcomers  []bpf.Series
 	unenriched event.Context
 }
 
@@ -41,7 +44,8 @@ type account struct {
 func newAggregator(stats *bpf.Stats, registries []*registry, now func() time.Time) *aggregator {
 	a := &aggregator{
 		stats: stats, registries: registries, finders: newFinders(registries), now: now, buckets: newExponentialBuckets(),
-		accounts: make([]account, bpf.MaxDeltas), run: firstRun, generation: stats.Current().Number, epoch: 1, deltas: stats.Deltas(),
+		accounts: make([]account, bpf.MaxDeltas), owners: make([]*registry, bpf.MaxDeltas), run: firstRun,
+		generation: stats.Current().Number, epoch: 1, deltas: stats.Deltas(), newcomers: stats.Newcomers(),
 	}
 	for i := range a.accounts {
 		a.accounts[i].clear()
@@ -106,7 +110,7 @@ func (a *aggregator) addEvent(e *event.Event, context *event.Context, now uint64
 		slot := f.find(e, context)
 		if !slot.hasAccounts(a.run) {
 			for i, r := range f.registries {
-				slot.setAccount(i, a.open(&r.entries[slot.series(i)], now))
+				slot.setAccount(i, a.open(r, slot.series(i), now))
 			}
 			slot.setRun(a.run)
 		}
@@ -142,24 +146,32 @@ func (a *aggregator) addTo(account *account, v *view, e *event.Event, now uint64
 }
 
 // begin begins a generation: all series are to be made in the kernel anew.
-func (a *aggregator) begin(generation uint8) {
+func (a *aggregator) begin(generation uint32) {
 	a.generation = generation
 	a.epoch++
 }
 
 // open returns the account of a series in this run.
-func (a *aggregator) open(series *seriesEntry, now uint64) int32 {
+func (a *aggregator) open(r *registry, entry int32, now uint64) int32 {
+	series := &r.entries[entry]
 	if series.run == a.run {
 		return series.account
 	}
-	series.run, series.account, series.last = a.run, int32(a.used), now
-	delta := &a.deltas[a.used]
-	delta.Series = series.key
-	delta.Series.Generation = a.generation
-	delta.There = uint32(boolToInt(series.epoch == a.epoch))
-	series.epoch = a.epoch
+	account := int32(a.used)
 	a.used++
-	return series.account
+	series.run, series.account, series.last = a.run, account, now
+	a.owners[account] = r
+	if series.series.Flags&bpf.SeriesOverflow != 0 {
+		a.overflows = append(a.overflows, account)
+	}
+	delta := &a.deltas[account]
+	delta.ID = bpf.SeriesID{Number: series.number, Generation: a.generation}
+	delta.State = bpf.DeltaKnown
+	if series.epoch != a.epoch {
+		series.epoch = a.epoch
+		delta.State, a.newcomers[account] = bpf.DeltaNew, series.series
+	}
+	return account
 }
 
 // flush has the kernel add what the accounts have, and note that the events before number next of the source are in.
@@ -168,15 +180,30 @@ func (a *aggregator) flush(source, next uint64) error {
 	for i := range a.used {
 		n = a.write(i, n)
 	}
-	err := a.stats.Add(n, source, next, a.events, a.now())
+	lost, err := a.stats.Add(n, source, next, a.events, a.now())
 	if err == nil {
-		a.countOverflow()
-	} else {
-		a.epoch++
+		for _, i := range a.overflows {
+			a.owners[i].overflowed.Add(a.deltas[i].Events)
+		}
 	}
-	a.used, a.counted, a.events = 0, 0, 0
+	if lost > 0 {
+		a.countLost()
+	}
+	if err != nil || lost > 0 {
+		a.epoch++ // what the kernel has is known no more
+	}
+	a.used, a.overflows, a.counted, a.events = 0, a.overflows[:0], 0, 0
 	a.run++
 	return err
+}
+
+// countLost counts the events of series that were removed from the kernel by somebody else.
+func (a *aggregator) countLost() {
+	for i := range a.used {
+		if a.deltas[i].State == bpf.DeltaLost {
+			a.owners[i].lost.Add(a.deltas[i].Events)
+		}
+	}
 }
 
 // write moves account i to delta i and, where it has too many buckets for one, to further ones from end on. It returns
@@ -188,7 +215,7 @@ func (a *aggregator) write(i, end int) int {
 	for word, touched := range account.touched {
 		for ; touched != 0; touched &= touched - 1 {
 			if delta.Buckets == bpf.MaxDeltaBuckets {
-				a.deltas[end] = bpf.Delta{Series: delta.Series, There: 1}
+				a.deltas[end] = bpf.Delta{ID: delta.ID, State: bpf.DeltaKnown}
 				delta = &a.deltas[end]
 				end++
 			}
@@ -206,16 +233,4 @@ func (a *aggregator) write(i, end int) int {
 func (a *account) clear() {
 	a.events, a.bytes, a.timed, a.duration, a.shortest, a.longest = 0, 0, 0, 0, math.MaxUint64, 0
 	a.touched = [len(a.touched)]uint64{}
-}
-
-func (a *aggregator) countOverflow() {
-	for i := range a.used {
-		if delta := &a.deltas[i]; delta.Series.Flags&bpf.SeriesOverflow != 0 {
-			for _, r := range a.registries {
-				if r.view.number == delta.Series.View {
-					r.overflowed.Add(delta.Events)
-				}
-			}
-		}
-	}
 }

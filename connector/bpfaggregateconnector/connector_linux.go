@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -121,7 +120,7 @@ func (c *aggregateConnector) configure() error {
 	}
 	for i, v := range c.views {
 		v.number = numbers[i]
-		c.registries = append(c.registries, newRegistry(v))
+		c.registries = append(c.registries, newRegistry(v, c.stats.NewNumber))
 	}
 	for _, view := range dropped {
 		c.set.Logger.Warn("the pinned totals of metrics that are not configured any more, or with other conditions, dimensions or buckets, were dropped",
@@ -135,19 +134,20 @@ func (c *aggregateConnector) configure() error {
 func (c *aggregateConnector) adopt() error {
 	current := c.stats.Current().Number
 	generation, undelivered := c.stats.Frozen()
-	var frozen, leftover []bpf.Series
-	err := c.stats.Each(func(series *bpf.Series, totals *bpf.Totals) bool {
+	var frozen []bpf.Move
+	var leftover []bpf.SeriesID
+	err := c.stats.Each(func(id bpf.SeriesID, entry *bpf.Entry) bool {
 		switch {
-		case series.Generation == current:
-		case undelivered && series.Generation == generation.Number:
-			frozen = append(frozen, *series)
+		case id.Generation == current:
+		case undelivered && id.Generation == generation.Number:
+			frozen = append(frozen, bpf.Move{From: id, Series: entry.Series})
 		default: // delivered, and the process was killed before it could remove it
-			leftover = append(leftover, *series)
+			leftover = append(leftover, id)
 			return true
 		}
 		for _, r := range c.registries {
-			if r.view.number == series.View {
-				r.adopt(*series, totals.Last)
+			if r.view.number == entry.Series.View {
+				r.adopt(id.Number, entry.Series, entry.Totals.Last)
 			}
 		}
 		return true
@@ -181,23 +181,21 @@ func (c *aggregateConnector) limit(r *registry) error {
 	}
 	c.set.Logger.Warn("there are more pinned series than cardinality_limit allows; those that were idle for longest go to the overflow series",
 		zap.String("metrics", r.view.name), zap.Int("series", len(excess)))
-	generations := []uint8{c.stats.Current().Number}
+	overflow := r.touchOverflow(event.Clock{}.Now())
+	generations := []uint32{c.stats.Current().Number}
 	if generation, ok := c.stats.Frozen(); ok {
 		generations = append(generations, generation.Number)
 	}
 	for _, generation := range generations {
-		from, to := slices.Clone(excess), make([]bpf.Series, len(excess))
-		for i := range from {
-			from[i].Generation = generation
-			to[i] = r.overflow()
-			to[i].Generation = generation
+		var moves []bpf.Move
+		for _, id := range r.ids(excess, generation) {
+			moves = append(moves, bpf.Move{From: id, To: bpf.SeriesID{Number: overflow, Generation: generation}, Series: r.overflow()})
 		}
-		if err := c.stats.Move(from, to, c.now()); err != nil {
+		if err := c.stats.Move(moves, c.now()); err != nil {
 			return err
 		}
 	}
 	r.remove(excess)
-	r.adopt(r.overflow(), event.Clock{}.Now())
 	return nil
 }
 
@@ -221,9 +219,9 @@ func (c *aggregateConnector) newExporter() error {
 	if c.config.Temporality == Delta {
 		return nil
 	}
-	return x.each(func(v *viewExport, series *bpf.Series, totals *bpf.Totals) {
+	return x.each(func(v *viewExport, id bpf.SeriesID, entry *bpf.Entry) {
 		if v.history != nil {
-			v.history.prime(series, totals)
+			v.history.prime(id, entry)
 		}
 	})
 }
@@ -259,6 +257,7 @@ func (c *aggregateConnector) observe() (err error) {
 	byView(t.RegisterKernelpipeAggregateSeriesCallback, func(r *registry) uint64 { return uint64(r.active.Load()) })
 	byView(t.RegisterKernelpipeAggregateExpiredCallback, func(r *registry) uint64 { return r.expired.Load() })
 	byView(t.RegisterKernelpipeAggregateOverflowedCallback, func(r *registry) uint64 { return r.overflowed.Load() })
+	byView(t.RegisterKernelpipeAggregateLostCallback, func(r *registry) uint64 { return r.lost.Load() })
 	return err
 }
 

@@ -52,10 +52,10 @@ func (x *exporter) exportCumulative(ctx context.Context) error {
 	boot := event.Clock{}.Now()
 	p := x.newPoints(now)
 	x.begin(now)
-	err := x.each(func(v *viewExport, series *bpf.Series, totals *bpf.Totals) {
-		p.addTotals(v.registry.view, series, totals, time.Unix(0, int64(totals.Since)))
+	err := x.each(func(v *viewExport, id bpf.SeriesID, entry *bpf.Entry) {
+		p.addTotals(v.registry.view, entry, time.Unix(0, int64(entry.Totals.Since)))
 		if v.history != nil {
-			v.history.observe(series, totals, false)
+			v.history.observe(id, entry, false)
 		}
 	})
 	if err != nil {
@@ -84,9 +84,9 @@ func (x *exporter) exportDelta(ctx context.Context) error {
 	x.mutex.Unlock()
 	x.begin(now)
 	generation, _ := x.stats.Frozen()
-	observe := func(v *viewExport, series *bpf.Series, totals *bpf.Totals) {
+	observe := func(v *viewExport, id bpf.SeriesID, entry *bpf.Entry) {
 		if v.history != nil {
-			v.history.observe(series, totals, true)
+			v.history.observe(id, entry, true)
 		}
 	}
 	if err := x.sendGeneration(ctx, generation, observe); err != nil {
@@ -96,21 +96,23 @@ func (x *exporter) exportDelta(ctx context.Context) error {
 }
 
 // sendGeneration sends the frozen generation and removes it.
-func (x *exporter) sendGeneration(ctx context.Context, generation bpf.Generation, observe func(*viewExport, *bpf.Series, *bpf.Totals)) error {
+func (x *exporter) sendGeneration(ctx context.Context, generation bpf.Generation, observe func(*viewExport, bpf.SeriesID, *bpf.Entry)) error {
 	p := x.newPoints(generation.End)
 	current := x.stats.Current().Number
-	var frozen, leftover []bpf.Series
-	err := x.each(func(v *viewExport, series *bpf.Series, totals *bpf.Totals) {
-		switch series.Generation {
+	var frozen []bpf.Move
+	var done []bpf.SeriesID
+	err := x.each(func(v *viewExport, id bpf.SeriesID, entry *bpf.Entry) {
+		switch id.Generation {
 		case current:
 		case generation.Number:
-			frozen = append(frozen, *series)
-			p.addTotals(v.registry.view, series, totals, generation.Start)
+			frozen = append(frozen, bpf.Move{From: id, Series: entry.Series})
+			done = append(done, id)
+			p.addTotals(v.registry.view, entry, generation.Start)
 			if observe != nil {
-				observe(v, series, totals)
+				observe(v, id, entry)
 			}
 		default: // delivered by a process that was killed before it could remove it
-			leftover = append(leftover, *series)
+			done = append(done, id)
 		}
 	})
 	if err != nil {
@@ -123,25 +125,23 @@ func (x *exporter) sendGeneration(ctx context.Context, generation bpf.Generation
 		return err
 	}
 	x.stats.Delivered()
-	return x.retire(append(frozen, leftover...))
+	return x.retire(done)
 }
 
 // thaw adds the frozen generation to the current one.
-func (x *exporter) thaw(frozen []bpf.Series) error {
+func (x *exporter) thaw(frozen []bpf.Move) error {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
 	return thaw(x.stats, frozen)
 }
 
 // thaw moves the series of the frozen generation to the current one.
-func thaw(stats *bpf.Stats, frozen []bpf.Series) error {
-	to := make([]bpf.Series, len(frozen))
+func thaw(stats *bpf.Stats, frozen []bpf.Move) error {
 	for i := range frozen {
-		to[i] = frozen[i]
-		to[i].Generation = stats.Current().Number
+		frozen[i].To = bpf.SeriesID{Number: frozen[i].From.Number, Generation: stats.Current().Number}
 	}
 	stats.Thaw()
-	if err := stats.Move(frozen, to, stats.Current().Start); err != nil {
+	if err := stats.Move(frozen, stats.Current().Start); err != nil {
 		return err
 	}
 	stats.Delivered() // there is nothing left of it
@@ -162,18 +162,19 @@ func (x *exporter) begin(now time.Time) {
 }
 
 // each visits every series that has something.
-func (x *exporter) each(visit func(*viewExport, *bpf.Series, *bpf.Totals)) error {
+func (x *exporter) each(visit func(*viewExport, bpf.SeriesID, *bpf.Entry)) error {
 	x.reader.Rewind()
 	for {
 		x.mutex.Lock()
-		series, totals, err := x.reader.Next()
+		ids, entries, err := x.reader.Next()
 		x.mutex.Unlock()
-		if err != nil || len(series) == 0 {
+		if err != nil || len(ids) == 0 {
 			return err
 		}
-		for i := range series {
-			if v := x.views[series[i].View%bpf.MaxViews]; v != nil && totals[i].Events > 0 {
-				visit(v, &series[i], &totals[i])
+		for i, id := range ids {
+			entry := &entries[i]
+			if v := x.views[entry.Series.View%bpf.MaxViews]; v != nil && entry.Totals.Events > 0 {
+				visit(v, id, entry)
 			}
 		}
 	}
@@ -202,49 +203,44 @@ func (x *exporter) expire(boot uint64) error {
 			continue
 		}
 		after := uint64(max(x.config.ExpireAfter, time.Duration(v.registry.view.intervals)*x.config.Interval))
-		keys, err := x.expireView(v, boot-min(after, boot))
+		expired, err := x.expireView(v, boot-min(after, boot))
 		if err != nil {
 			return fmt.Errorf("expire series: %w", err)
 		}
-		v.registry.expired.Add(uint64(len(keys)))
+		v.registry.expired.Add(uint64(len(expired)))
 		if v.history != nil {
-			v.history.remove(keys)
+			v.history.remove(expired)
 		}
 	}
 	return nil
 }
 
-func (x *exporter) expireView(v *viewExport, since uint64) ([]bpf.Series, error) {
+func (x *exporter) expireView(v *viewExport, since uint64) ([]bpf.SeriesID, error) {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
-	keys := v.registry.idle(since)
-	if len(keys) == 0 {
+	entries := v.registry.idle(since)
+	if len(entries) == 0 {
 		return nil, nil
 	}
+	ids := v.registry.ids(entries, x.stats.Current().Number)
 	if x.config.Temporality == Cumulative { // else their generation has been removed
-		inKernel := slices.Clone(keys)
-		for i := range inKernel {
-			inKernel[i].Generation = x.stats.Current().Number
-		}
-		if err := x.stats.Retire(inKernel); err != nil {
+		if err := x.stats.Retire(ids); err != nil {
 			return nil, err
 		}
 	}
-	v.registry.remove(keys)
-	return keys, nil
+	v.registry.remove(entries)
+	return ids, nil
 }
 
 // retire removes series from the kernel, some at a time.
-func (x *exporter) retire(keys []bpf.Series) error {
-	for len(keys) > 0 {
-		n := min(len(keys), bpf.MaxDeltas)
+func (x *exporter) retire(ids []bpf.SeriesID) error {
+	for chunk := range slices.Chunk(ids, bpf.MaxDeltas) {
 		x.mutex.Lock()
-		err := x.stats.Retire(keys[:n])
+		err := x.stats.Retire(chunk)
 		x.mutex.Unlock()
 		if err != nil {
 			return fmt.Errorf("remove series: %w", err)
 		}
-		keys = keys[n:]
 	}
 	return nil
 }

@@ -29,8 +29,8 @@ func TestFindersShare(t *testing.T) {
 	var alone []*finder
 	for i, v := range views {
 		v.number = uint16(i)
-		registries = append(registries, newRegistry(v))
-		alone = append(alone, newFinders([]*registry{newRegistry(v)})...)
+		registries = append(registries, newRegistry(v, numbers()))
+		alone = append(alone, newFinders([]*registry{newRegistry(v, numbers())})...)
 	}
 	finders := newFinders(registries)
 	var names [][]string
@@ -53,7 +53,7 @@ func TestFindersShare(t *testing.T) {
 			}
 			slot := f.find(&e.Event, &e.Context)
 			for i, r := range f.registries {
-				found[r.view.number] = r.entries[slot.series(i)].key
+				found[r.view.number] = r.entries[slot.series(i)].series
 			}
 		}
 		for _, f := range alone {
@@ -61,7 +61,7 @@ func TestFindersShare(t *testing.T) {
 			series, ok := found[r.view.number]
 			require.Equal(t, f.matches(&e.Event), ok)
 			if ok {
-				require.Equal(t, r.entries[f.find(&e.Event, &e.Context).series(0)].key, series)
+				require.Equal(t, r.entries[f.find(&e.Event, &e.Context).series(0)].series, series)
 			}
 		}
 	}

@@ -148,7 +148,8 @@ func TestKill(t *testing.T) {
 			c.mutex.Lock()
 			defer c.mutex.Unlock()
 			kept := books.RetiredEvents
-			require.NoError(t, c.stats.Each(func(_ *bpf.Series, totals *bpf.Totals) bool {
+			require.NoError(t, c.stats.Each(func(_ bpf.SeriesID, entry *bpf.Entry) bool {
+				totals := &entry.Totals
 				kept += totals.Events
 				var inBuckets uint64
 				for _, n := range totals.Bucket {

@@ -41,7 +41,8 @@ func newPoints(temporality Temporality, host pcommon.Resource, version string, n
 }
 
 // addTotals adds the points of a series for the sums and histograms of its view, counted from start on.
-func (p *points) addTotals(v *view, series *bpf.Series, totals *bpf.Totals, start time.Time) {
+func (p *points) addTotals(v *view, entry *bpf.Entry, start time.Time) {
+	series, totals := &entry.Series, &entry.Totals
 	since := pcommon.NewTimestampFromTime(start)
 	for i := range v.metrics {
 		switch m := &v.metrics[i]; {
@@ -92,17 +93,17 @@ func (p *points) addHistogram(v *view, m *definition, series *bpf.Series, start 
 func (p *points) addGauges(h *history) {
 	for i := range h.view.metrics {
 		m := &h.view.metrics[i]
-		for series, gains := range h.series {
+		for _, gains := range h.series {
 			switch m.kind {
 			case Rate:
-				p.addGauge(h.view, m, &series, h.rate(gains, m.intervals))
+				p.addGauge(h.view, m, &gains.series, h.rate(gains, m.intervals))
 			case Quantiles:
 				zeros, buckets := h.sum(gains, m.intervals)
 				if _, _, n := usedBuckets(&buckets); n+zeros == 0 {
 					continue // there is no quantile of nothing
 				}
 				for _, q := range m.quantiles {
-					p.addGauge(h.view, m, &series, quantile(q, zeros, &buckets)).PutDouble(attributeQuantile, q)
+					p.addGauge(h.view, m, &gains.series, quantile(q, zeros, &buckets)).PutDouble(attributeQuantile, q)
 				}
 			}
 		}

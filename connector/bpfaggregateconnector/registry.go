@@ -9,64 +9,68 @@ import (
 	"github.com/kernelpipe/kernelpipe/internal/event"
 )
 
-// registry knows the series of a view and keeps their number at its limit. It does not know of generations:
-// its keys have generation 0.
+// registry knows the series of a view and keeps their number at its limit. It does not know of generations: a
+// series has the same number in all of them.
 type registry struct {
-	view    *view
-	finder  *finder // nil: none, so far
-	entries []seriesEntry
-	index   map[bpf.Series]int32
-	free    []int32
+	view      *view
+	finder    *finder // nil: none, so far
+	newNumber func() uint64
+	entries   []seriesEntry
+	index     map[bpf.Series]int32 // of entries
+	free      []int32              // entries
 
 	active     atomic.Int64  // series
 	expired    atomic.Uint64 // series
 	overflowed atomic.Uint64 // events
+	lost       atomic.Uint64 // events
 }
 
 // seriesEntry is a series.
 type seriesEntry struct {
-	key     bpf.Series
+	number  uint64 // bpf.SeriesID.Number
 	last    uint64 // boot-time ns of its last event here
 	run     uint64 // the last run that has an account of it
-	account int32  // and the index of that
 	epoch   uint64 // the last of the aggregator in which it was made in the kernel
+	account int32  // of that run: its index
+	series  bpf.Series
 }
 
-func newRegistry(v *view) *registry {
-	return &registry{view: v, index: map[bpf.Series]int32{}}
+// newRegistry returns a registry without series. newNumber gives those that are new their numbers.
+func newRegistry(v *view, newNumber func() uint64) *registry {
+	return &registry{view: v, newNumber: newNumber, index: map[bpf.Series]int32{}}
 }
 
-// resolve returns an event's series: a new one if there is none, and the overflow series when there are as many as
-// there may be.
+// resolve returns the entry of an event's series: a new one if there is none, and the overflow series when there are as
+// many as there may be.
 func (r *registry) resolve(e *event.Event, c *event.Context) int32 {
 	enriched := event.Enriched{Event: *e, Context: *c}
-	key := bpf.Series{View: r.view.number}
+	series := bpf.Series{View: r.view.number}
 	for i := range r.view.dimensions {
-		r.view.dimensions[i].take(&enriched, &key)
+		r.view.dimensions[i].take(&enriched, &series)
 	}
-	if i, ok := r.index[key]; ok {
+	if i, ok := r.index[series]; ok {
 		return i
 	}
 	overflow := r.overflow()
 	i, ok := r.index[overflow]
 	switch room := r.view.limit - len(r.index); {
 	case room > 1 || ok && room > 0: // one is for the overflow series
-		return r.add(key, 0)
+		return r.add(series, r.newNumber(), 0)
 	case ok:
 		return i
 	default:
-		return r.add(overflow, 0)
+		return r.add(overflow, r.newNumber(), 0)
 	}
 }
 
-// overflow returns the key of the overflow series.
+// overflow returns the overflow series.
 func (r *registry) overflow() bpf.Series {
 	return bpf.Series{View: r.view.number, Flags: bpf.SeriesOverflow}
 }
 
-// add registers a series. The limit is the caller's to keep.
-func (r *registry) add(key bpf.Series, last uint64) int32 {
-	entry := seriesEntry{key: key, last: last}
+// add registers a series and returns its entry. The limit is the caller's to keep.
+func (r *registry) add(series bpf.Series, number, last uint64) int32 {
+	entry := seriesEntry{series: series, number: number, last: last}
 	i := int32(len(r.entries))
 	if n := len(r.free); n > 0 {
 		i = r.free[n-1]
@@ -75,46 +79,60 @@ func (r *registry) add(key bpf.Series, last uint64) int32 {
 	} else {
 		r.entries = append(r.entries, entry)
 	}
-	r.index[key] = i
+	r.index[series] = i
 	r.active.Store(int64(len(r.index)))
 	return i
 }
 
 // adopt registers a series that is in the kernel, whatever the limit.
-func (r *registry) adopt(key bpf.Series, last uint64) {
-	key.Generation = 0
-	if i, ok := r.index[key]; ok {
+func (r *registry) adopt(number uint64, series bpf.Series, last uint64) {
+	if i, ok := r.index[series]; ok {
 		r.entries[i].last = max(r.entries[i].last, last)
 		return
 	}
-	r.add(key, last)
+	r.add(series, number, last)
 }
 
-// excess returns the series that are more than there may be, those that were idle for longest.
-func (r *registry) excess() []bpf.Series {
-	var keys []bpf.Series
-	for key := range r.index {
-		if key.Flags&bpf.SeriesOverflow == 0 {
-			keys = append(keys, key)
+// touchOverflow returns the number of the overflow series, which there is from then on, after an event at last.
+func (r *registry) touchOverflow(last uint64) uint64 {
+	i, ok := r.index[r.overflow()]
+	if !ok {
+		i = r.add(r.overflow(), r.newNumber(), last)
+	}
+	r.entries[i].last = last
+	return r.entries[i].number
+}
+
+// excess returns the entries that are more than there may be, those that were idle for longest.
+func (r *registry) excess() []int32 {
+	var entries []int32
+	for series, i := range r.index {
+		if series.Flags&bpf.SeriesOverflow == 0 {
+			entries = append(entries, i)
 		}
 	}
-	if len(keys) < r.view.limit {
+	if len(entries) < r.view.limit {
 		return nil
 	}
-	slices.SortFunc(keys, func(a, b bpf.Series) int {
-		return cmp.Compare(r.entries[r.index[a]].last, r.entries[r.index[b]].last)
-	})
-	return keys[:len(keys)-(r.view.limit-1)]
+	slices.SortFunc(entries, func(a, b int32) int { return cmp.Compare(r.entries[a].last, r.entries[b].last) })
+	return entries[:len(entries)-(r.view.limit-1)]
 }
 
-// remove forgets series. What was found before is then found anew: there may be room for it now.
-func (r *registry) remove(keys []bpf.Series) {
-	for _, key := range keys {
-		if i, ok := r.index[key]; ok {
-			delete(r.index, key)
-			r.entries[i] = seriesEntry{}
-			r.free = append(r.free, i)
-		}
+// ids returns what the series of entries are in the kernel, in a generation.
+func (r *registry) ids(entries []int32, generation uint32) []bpf.SeriesID {
+	ids := make([]bpf.SeriesID, len(entries))
+	for i, entry := range entries {
+		ids[i] = bpf.SeriesID{Number: r.entries[entry].number, Generation: generation}
+	}
+	return ids
+}
+
+// remove forgets entries. What was found before is then found anew: there may be room for it now.
+func (r *registry) remove(entries []int32) {
+	for _, i := range entries {
+		delete(r.index, r.entries[i].series)
+		r.entries[i] = seriesEntry{}
+		r.free = append(r.free, i)
 	}
 	if r.finder != nil {
 		r.finder.cache.clear()
@@ -122,13 +140,13 @@ func (r *registry) remove(keys []bpf.Series) {
 	r.active.Store(int64(len(r.index)))
 }
 
-// idle returns the series that had no event since a boot time in ns.
-func (r *registry) idle(since uint64) []bpf.Series {
-	var keys []bpf.Series
-	for key, i := range r.index {
+// idle returns the entries that had no event since a boot time in ns.
+func (r *registry) idle(since uint64) []int32 {
+	var entries []int32
+	for _, i := range r.index {
 		if r.entries[i].last < since {
-			keys = append(keys, key)
+			entries = append(entries, i)
 		}
 	}
-	return keys
+	return entries
 }

@@ -199,14 +199,23 @@ func TestSemanticConventions(t *testing.T) {
 	}
 }
 
+// numbers gives out numbers of series.
+func numbers() func() uint64 {
+	var last uint64
+	return func() uint64 {
+		last++
+		return last
+	}
+}
+
 func TestRegistryKeepsTheLimit(t *testing.T) {
 	d, _ := dimensionByName(dimensionPID)
 	v := &view{number: 3, dimensions: []dimension{d}, limit: 10}
-	r := newRegistry(v)
+	r := newRegistry(v, numbers())
 	f := newFinders([]*registry{r})[0]
 	find := func(pid int) bpf.Series {
 		e := event.Event{Process: event.Process{TGID: uint32(pid)}}
-		return r.entries[f.find(&e, &event.Context{}).series(0)].key
+		return r.entries[f.find(&e, &event.Context{}).series(0)].series
 	}
 	for range 3 {
 		for pid := 1; pid <= 100_000; pid++ {
@@ -222,19 +231,24 @@ func TestRegistryKeepsTheLimit(t *testing.T) {
 	assert.LessOrEqual(t, len(f.cache.slots), f.cache.words*minCacheSlots)
 
 	gone := find(5)
-	r.remove([]bpf.Series{gone})
+	r.remove([]int32{r.index[gone]})
 	assert.EqualValues(t, 20, find(20).PID, "there is room again")
 	assert.Equal(t, r.overflow(), find(5))
 	assert.Len(t, r.entries, 10, "the place is used again")
 	assert.Empty(t, r.excess())
 	for pid := range 5 {
-		r.adopt(bpf.Series{View: 3, PID: uint32(100 + pid)}, 1000)
+		r.adopt(uint64(1000+pid), bpf.Series{View: 3, PID: uint32(100 + pid)}, 1000)
 	}
 	assert.Len(t, r.excess(), 5)
-	for _, series := range r.excess() {
-		assert.Less(t, series.PID, uint32(100), "those that were idle for longest go")
+	for _, i := range r.excess() {
+		assert.Less(t, r.entries[i].series.PID, uint32(100), "those that were idle for longest go")
 	}
 	assert.Len(t, r.idle(1000), 10)
+	given := map[uint64]bool{}
+	for _, i := range r.index {
+		given[r.entries[i].number] = true
+	}
+	assert.Len(t, given, 15, "no two series have one number")
 }
 
 func BenchmarkFindSeries(b *testing.B) {
@@ -242,7 +256,7 @@ func BenchmarkFindSeries(b *testing.B) {
 	require.NoError(b, err)
 	for _, n := range []int{1, 100, 1000} {
 		b.Run("series="+strconv.Itoa(n), func(b *testing.B) {
-			f := newFinders([]*registry{newRegistry(views[0])})[0]
+			f := newFinders([]*registry{newRegistry(views[0], numbers())})[0]
 			events := mixed(4096, n, 1)
 			i := 0
 			b.ReportAllocs()

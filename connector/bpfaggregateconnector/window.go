@@ -13,11 +13,12 @@ type history struct {
 	buckets bool // of interest
 	turn    int  // the interval at hand, modulo the number that is kept
 	spans   []time.Duration
-	series  map[bpf.Series]*gains
+	series  map[uint64]*gains // by bpf.SeriesID.Number: generations are of no interest here
 }
 
 // gains is what a series gained, by interval.
 type gains struct {
+	series  bpf.Series
 	events  []uint64
 	zeros   []uint64
 	buckets []bucketCounts
@@ -31,25 +32,23 @@ func newHistory(v *view) *history {
 	if v.intervals == 0 {
 		return nil
 	}
-	h := &history{view: v, spans: make([]time.Duration, v.intervals), series: map[bpf.Series]*gains{}}
+	h := &history{view: v, spans: make([]time.Duration, v.intervals), series: map[uint64]*gains{}}
 	for _, m := range v.metrics {
 		h.buckets = h.buckets || m.kind == Quantiles
 	}
 	return h
 }
 
-// of returns the gains of a series; generations are of no interest here.
-func (h *history) of(series *bpf.Series) *gains {
-	key := *series
-	key.Generation = 0
-	g := h.series[key]
+// of returns the gains of a series.
+func (h *history) of(id bpf.SeriesID, series *bpf.Series) *gains {
+	g := h.series[id.Number]
 	if g == nil {
-		g = &gains{events: make([]uint64, h.view.intervals)}
+		g = &gains{series: *series, events: make([]uint64, h.view.intervals)}
 		if h.buckets {
 			g.zeros, g.buckets = make([]uint64, h.view.intervals), make([]bucketCounts, h.view.intervals)
 			g.lastBuckets = &[bpf.Buckets]uint64{}
 		}
-		h.series[key] = g
+		h.series[id.Number] = g
 	}
 	return g
 }
@@ -67,8 +66,8 @@ func (h *history) begin(span time.Duration) {
 }
 
 // observe notes the totals of a series at the end of the interval. fresh says that they began with it.
-func (h *history) observe(series *bpf.Series, totals *bpf.Totals, fresh bool) {
-	g := h.of(series)
+func (h *history) observe(id bpf.SeriesID, entry *bpf.Entry, fresh bool) {
+	g, totals := h.of(id, &entry.Series), &entry.Totals
 	if fresh {
 		g.forget()
 	}
@@ -85,7 +84,9 @@ func (h *history) observe(series *bpf.Series, totals *bpf.Totals, fresh bool) {
 }
 
 // prime notes the totals of a series that were there before the first interval.
-func (h *history) prime(series *bpf.Series, totals *bpf.Totals) { h.of(series).remember(totals) }
+func (h *history) prime(id bpf.SeriesID, entry *bpf.Entry) {
+	h.of(id, &entry.Series).remember(&entry.Totals)
+}
 
 func (g *gains) remember(totals *bpf.Totals) {
 	g.lastEvents, g.lastTimed = totals.Events, totals.Timed
@@ -96,9 +97,9 @@ func (g *gains) remember(totals *bpf.Totals) {
 
 func (g *gains) forget() { g.remember(&bpf.Totals{}) }
 
-func (h *history) remove(keys []bpf.Series) {
-	for i := range keys {
-		delete(h.series, keys[i])
+func (h *history) remove(ids []bpf.SeriesID) {
+	for _, id := range ids {
+		delete(h.series, id.Number)
 	}
 }
 

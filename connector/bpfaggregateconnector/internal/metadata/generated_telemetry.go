@@ -33,6 +33,7 @@ type TelemetryBuilder struct {
 	KernelpipeAggregateExpired        metric.Int64ObservableCounter
 	KernelpipeAggregateExportFailures metric.Int64Counter
 	KernelpipeAggregateForeign        metric.Int64Counter
+	KernelpipeAggregateLost           metric.Int64ObservableCounter
 	KernelpipeAggregateMemory         metric.Int64ObservableGauge
 	KernelpipeAggregateOverflowed     metric.Int64ObservableCounter
 	KernelpipeAggregateRedelivered    metric.Int64ObservableCounter
@@ -71,6 +72,21 @@ func (builder *TelemetryBuilder) RegisterKernelpipeAggregateExpiredCallback(cb m
 		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateExpired, obs: o})
 		return nil
 	}, builder.KernelpipeAggregateExpired)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeAggregateLostCallback sets callback for observable KernelpipeAggregateLost metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeAggregateLostCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateLost, obs: o})
+		return nil
+	}, builder.KernelpipeAggregateLost)
 	if err != nil {
 		return err
 	}
@@ -196,6 +212,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_kernelpipe_aggregate_foreign",
 		metric.WithDescription("Log records that hold no readable events, by reason. They go no further. [Development]"),
 		metric.WithUnit("{record}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeAggregateLost, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_aggregate_lost",
+		metric.WithDescription("Events that a metric lacks, because another process has removed their series from the pinned stats map. [Development]"),
+		metric.WithUnit("{event}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.KernelpipeAggregateMemory, err = builder.meter.Int64ObservableGauge(
