@@ -52,12 +52,12 @@ func TestLowPriorityMakesWay(t *testing.T) {
 	settings := newSettings(n, "")
 	settings.Queue.Capacity, settings.Queue.OnFull, settings.Work = 100, DropLowPriority, keepAll
 	s := start(t, settings)
-	n.mu.Lock() // the next component stalls with one batch in hand
+	goOn := n.stall(t) // with one event in hand
 	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(10_000, 1))))
 	require.Eventually(t, func() bool { return s.Books().InFlight == 1 }, 10*time.Second, time.Millisecond)
 	require.NoError(t, s.ConsumeLogs(t.Context(), frame(prioritized(0, 100))))
 	assert.Equal(t, Books{Received: 301, Queued: 100, InFlight: 1, DroppedLowPriority: 25 + 85, DroppedNewest: 90}, s.Books())
-	n.mu.Unlock()
+	goOn()
 	assert.Equal(t, Books{Received: 301, Delivered: 101, DroppedLowPriority: 25 + 85, DroppedNewest: 90}, settle(t, s))
 	want := append([]uint64{10_000}, numbers(0, 75)...)
 	want = append(append(want, numbers(100, 15)...), numbers(200, 10)...)
@@ -70,8 +70,7 @@ func TestUnsetPriorityIsThatOfTheCategory(t *testing.T) {
 	settings := newSettings(n, "")
 	settings.Queue.Capacity, settings.Queue.OnFull, settings.Work = 100, DropLowPriority, keepAll
 	s := start(t, settings)
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.stall(t)
 	events := batch(0, 200)
 	for i := range 100 {
 		events.At(i).Category = event.CategoryFilesystem
@@ -172,7 +171,7 @@ func TestBurst(t *testing.T) {
 			left, want := model(policy)
 			s := start(t, settings)
 
-			n.mu.Lock()
+			goOn := n.stall(t)
 			lanes := settings.Queue.Lanes
 			require.NoError(t, s.ConsumeLogs(t.Context(), frame(mixed(prime, lanes)))) // each worker has one event in hand
 			require.Eventually(t, func() bool { return s.Books().InFlight == uint64(lanes) }, 10*time.Second, time.Millisecond)
@@ -192,7 +191,7 @@ func TestBurst(t *testing.T) {
 				assert.Equal(t, stalled, s.Books())
 			}
 			withinBounds(t, before, use(t, s))
-			n.mu.Unlock()
+			goOn()
 			sending.Wait()
 			books := settle(t, s)
 			withinBounds(t, before, use(t, s))
@@ -316,7 +315,7 @@ func TestStalledNextBoundsMemory(t *testing.T) {
 	settings := newSettings(n, "")
 	settings.Queue.Capacity, settings.Queue.OnFull, settings.Work = 10_000, DropOldest, keepAll
 	s := start(t, settings)
-	n.mu.Lock()
+	goOn := n.stall(t)
 	push := func(first, batches int) {
 		for i := range batches {
 			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(first+i*1000, 1000))))
@@ -327,7 +326,7 @@ func TestStalledNextBoundsMemory(t *testing.T) {
 	push(50_000, 950)
 	after := use(t, s)
 	books := s.Books()
-	n.mu.Unlock()
+	goOn()
 	assert.EqualValues(t, 1_000_000, books.Received)
 	assert.Equal(t, books.Received, books.total())
 	withinBounds(t, before, after)

@@ -68,6 +68,14 @@ func (n *next) setRefuse(refuse func(event.Batch) error) {
 	n.refuse = refuse
 }
 
+// stall keeps the component from taking anything until goOn is called, or the test ends.
+func (n *next) stall(t testing.TB) (goOn func()) {
+	n.mu.Lock()
+	goOn = sync.OnceFunc(n.mu.Unlock)
+	t.Cleanup(goOn)
+	return goOn
+}
+
 // pinPath returns a directory of the test's own in bpffs, which is gone after the test.
 func pinPath(t testing.TB) string {
 	t.Helper()
@@ -216,9 +224,9 @@ func TestOnFull(t *testing.T) {
 		want Books
 		left []uint64
 	}{
-		{"drop_newest", func(c *QueueConfig) { c.OnFull = DropNewest }, Books{Received: 3000, Delivered: 200, DroppedNewest: 2800}, numbers(0, 100)},
-		{"drop_oldest", func(c *QueueConfig) { c.OnFull = DropOldest }, Books{Received: 3000, Delivered: 200, DroppedOldest: 2800}, numbers(2800, 100)},
-		{"block_timeout", func(c *QueueConfig) { c.BlockTimeout = time.Millisecond }, Books{Received: 3000, Delivered: 200, DroppedNewest: 2800}, numbers(0, 100)},
+		{"drop_newest", func(c *QueueConfig) { c.OnFull = DropNewest }, Books{Received: 3000, Delivered: 101, DroppedNewest: 2899}, numbers(0, 100)},
+		{"drop_oldest", func(c *QueueConfig) { c.OnFull = DropOldest }, Books{Received: 3000, Delivered: 101, DroppedOldest: 2899}, numbers(2899, 100)},
+		{"block_timeout", func(c *QueueConfig) { c.BlockTimeout = time.Millisecond }, Books{Received: 3000, Delivered: 101, DroppedNewest: 2899}, numbers(0, 100)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			n := newNext(t)
@@ -226,14 +234,14 @@ func TestOnFull(t *testing.T) {
 			settings.Queue.Capacity = 100
 			test.set(&settings.Queue)
 			s := start(t, settings)
-			n.mu.Lock() // the next component stalls with one batch in hand
-			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(10_000, 100))))
-			require.Eventually(t, func() bool { return s.Books().InFlight == 100 }, 10*time.Second, time.Millisecond)
-			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 2900))))
-			n.mu.Unlock()
+			goOn := n.stall(t) // with one event in hand
+			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(10_000, 1))))
+			require.Eventually(t, func() bool { return s.Books().InFlight == 1 }, 10*time.Second, time.Millisecond)
+			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 2999))))
+			goOn()
 			books := settle(t, s)
 			assert.Equal(t, test.want, books)
-			assert.Equal(t, append(numbers(10_000, 100), test.left...), n.got())
+			assert.Equal(t, append([]uint64{10_000}, test.left...), n.got())
 		})
 	}
 }
@@ -243,11 +251,11 @@ func TestBlockEndsWithTheContextAndLosesNothing(t *testing.T) {
 	settings := newSettings(n, "")
 	settings.Queue.Capacity = 100
 	s := start(t, settings)
-	n.mu.Lock()
+	goOn := n.stall(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, s.ConsumeLogs(ctx, frame(batch(0, 1000))), context.DeadlineExceeded)
-	n.mu.Unlock()
+	goOn()
 	again := batch(0, 1000)
 	again.Redelivered = true
 	require.NoError(t, s.ConsumeLogs(t.Context(), frame(again)))
