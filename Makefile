@@ -79,6 +79,8 @@ generate: $(TOOLS)/bpf2go $(TOOLS)/mdatagen ## regenerate BPF objects, metadata 
 # golang.org/x/sys/unix besides.
 lint: $(TOOLS)/golangci-lint ## golangci-lint, go vet among it; compile for Linux on arm64, and for Windows
 	golangci-lint run
+	cd internal/benchmarks && golangci-lint run
+	cd internal/backends && golangci-lint run
 	GOOS=linux GOARCH=arm64 go build ./...
 	GOOS=windows GOARCH=amd64 go build ./...
 
