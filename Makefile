@@ -50,7 +50,7 @@ test-unit: race ## the tests that need neither root nor BPF
 # Which kernels test-kernels boots.
 KERNELS ?= 5.10 6.1 6.12
 
-test-kernels: ## kernel tests on 5.10, 6.1, 6.12 in virtual machines; KERNELS=6.1 for one (qemu-system-x86, cpio, Debian's apt)
+test-kernels: build ## kernel tests on 5.10, 6.1, 6.12 in virtual machines; KERNELS=6.1 for one (qemu-system-x86, cpio, Debian's apt)
 	internal/kernels/run $(KERNELS)
 
 # Which backends test-backends reads metrics back from.

@@ -27,6 +27,9 @@ type Consumer struct {
 // OpenConsumer claims the queue called name of a component below pinPath. The error wraps ErrNoQueue where it is
 // not there, and ErrClaimed where another process takes its elements out.
 func OpenConsumer(pinPath, component, name string) (_ *Consumer, err error) {
+	if err := raiseMemoryLimit(); err != nil {
+		return nil, err
+	}
 	if err := onBPFFS(pinPath); err != nil {
 		return nil, err
 	}

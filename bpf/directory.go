@@ -22,8 +22,12 @@ type Directory struct {
 
 // OpenDirectory opens, and makes if need be, the directory of a component below pinPath, with mode 0700.
 // component is any text; it becomes one file name. It fails if pinPath is not on a BPF file system, and if
-// another live process has the directory open; a dead one's claim is gone with it.
+// another live process has the directory open; a dead one's claim is gone with it. Before Linux 5.11 it also raises the
+// process's limit of locked memory, which BPF maps count to there.
 func OpenDirectory(pinPath, component string) (*Directory, error) {
+	if err := raiseMemoryLimit(); err != nil {
+		return nil, err
+	}
 	if pinPath == "" {
 		return &Directory{}, nil
 	}

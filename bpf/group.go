@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,9 +45,6 @@ func (e *ShapeError) Unwrap() error { return e.Err }
 // openGroup adopts the maps of spec that are pinned at path under their names, or makes them, fills them
 // with initialize, and pins them. Where path is empty they are made and not pinned.
 func openGroup(path string, specs map[string]*ebpf.MapSpec, initialize func(map[string]*ebpf.Map) error) (*group, error) {
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("memory limit for BPF: %w (kernels before 5.11 need CAP_SYS_RESOURCE or a raised RLIMIT_MEMLOCK)", err)
-	}
 	if path != "" {
 		if err := os.RemoveAll(path + unfinished); err != nil {
 			return nil, fmt.Errorf("remove unfinished %s: %w", path, err)

@@ -12,7 +12,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
-	"github.com/cilium/ebpf/rlimit"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -25,7 +24,7 @@ func haveTaskStorage() bool {
 
 // Every program loads, also those that this kernel has a better one for. Those that use task storage need it.
 func TestAllProbesLoad(t *testing.T) {
-	require.NoError(t, rlimit.RemoveMemlock()) // kernels before 5.11
+	require.NoError(t, raiseMemoryLimit())
 	spec, err := loadProbes()
 	require.NoError(t, err)
 	if !haveTaskStorage() {

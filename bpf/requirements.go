@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,6 +19,15 @@ const btfPath = "/sys/kernel/btf/vmlinux"
 // that is missing is named at once.
 func CheckRequirements() error {
 	return errors.Join(checkBTF(btfPath), checkCapabilities(effectiveCapabilities))
+}
+
+// raiseMemoryLimit lets the process have as much BPF memory as it asks for: kernels before 5.11 count it as locked memory,
+// for the programs that a look at the kernel's features loads too. Later ones count it to the cgroup, and nothing is done.
+func raiseMemoryLimit() error {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return fmt.Errorf("memory limit for BPF: %w: before Linux 5.11 this needs CAP_SYS_RESOURCE or an unlimited RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)", err)
+	}
+	return nil
 }
 
 func checkBTF(path string) error {

@@ -121,7 +121,7 @@ func TestHandOffHasOneReceiver(t *testing.T) {
 	assert.NotZero(t, second.cmd.ProcessState.ExitCode())
 	assert.Contains(t, second.log.String(), "queue queue/handoff: ")
 	assert.Contains(t, second.log.String(), "another running process takes events out of it: stop it first")
-	require.Eventually(t, func() bool { return backend.sum("kernel.events", nil) == events }, 60*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return backend.sum("kernel.events", nil) == events }, 2*time.Minute, 50*time.Millisecond)
 	send.terminate()
 	receive.terminate()
 	readBooks(t, pin, ringSize).requireBalance(t)
@@ -184,7 +184,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 	owner := run(t, configure(t, letterConfig, values))
 	value := func(metric string) int { return int(scrape(t, telemetry, "otelcol_kernelpipe_stage_"+metric)) }
-	require.Eventually(t, func() bool { return value("delivered")+value("dead_lettered") == events }, 60*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return value("delivered")+value("dead_lettered") == events }, 2*time.Minute, 50*time.Millisecond)
 	accepted := backend.records()
 	letters := events - len(accepted)
 	require.Positive(t, letters)
@@ -197,7 +197,7 @@ func TestDeadLetters(t *testing.T) {
 	reason := regexp.MustCompile(`kernelpipe\.dead_letter\.reason: Str\(.*this pid is not wanted`)
 	for range 2 {
 		inspect := run(t, "../../examples/inspect-dead-letters.yaml", "--set", "receivers::bpf/inspect::pin_path="+pin)
-		require.Eventually(t, func() bool { return len(reason.FindAllString(inspect.log.String(), -1)) >= letters }, 30*time.Second, 50*time.Millisecond)
+		require.Eventually(t, func() bool { return len(reason.FindAllString(inspect.log.String(), -1)) >= letters }, time.Minute, 50*time.Millisecond)
 		inspect.terminate()
 		assert.Len(t, reason.FindAllString(inspect.log.String(), -1), letters, "each is printed once")
 		assert.Equal(t, letters, strings.Count(inspect.log.String(), "kernelpipe.dead_letter.stage: Str(processor/bpf_filter)"))
@@ -208,7 +208,7 @@ func TestDeadLetters(t *testing.T) {
 	replay := configure(t, replayConfig, values)
 	run(t, replay).kill() // at a moment that may be any
 	again := run(t, replay)
-	require.Eventually(t, func() bool { return value("dead_letter_replayed") == letters }, 30*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return value("dead_letter_replayed") == letters }, time.Minute, 50*time.Millisecond)
 	again.terminate()
 	owner.terminate()
 	// To a foreign component what was in flight at the kill may come twice: all letters are one batch.
