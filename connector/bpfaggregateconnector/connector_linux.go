@@ -181,7 +181,7 @@ func (c *aggregateConnector) limit(r *registry) error {
 	}
 	c.set.Logger.Warn("there are more pinned series than cardinality_limit allows; those that were idle for longest go to the overflow series",
 		zap.String("metrics", r.view.name), zap.Int("series", len(excess)))
-	overflow := r.touchOverflow(event.Clock{}.Now())
+	overflow := r.adopt(r.newNumber(), r.overflow(), event.Clock{}.Now())
 	generations := []uint32{c.stats.Current().Number}
 	if generation, ok := c.stats.Frozen(); ok {
 		generations = append(generations, generation.Number)

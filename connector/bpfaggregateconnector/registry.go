@@ -84,22 +84,13 @@ func (r *registry) add(series bpf.Series, number, last uint64) int32 {
 	return i
 }
 
-// adopt registers a series that is in the kernel, whatever the limit.
-func (r *registry) adopt(number uint64, series bpf.Series, last uint64) {
-	if i, ok := r.index[series]; ok {
-		r.entries[i].last = max(r.entries[i].last, last)
-		return
-	}
-	r.add(series, number, last)
-}
-
-// touchOverflow returns the number of the overflow series, which there is from then on, after an event at last.
-func (r *registry) touchOverflow(last uint64) uint64 {
-	i, ok := r.index[r.overflow()]
+// adopt registers a series, whatever the limit, with this number if it is new here. It returns the series' number.
+func (r *registry) adopt(number uint64, series bpf.Series, last uint64) uint64 {
+	i, ok := r.index[series]
 	if !ok {
-		i = r.add(r.overflow(), r.newNumber(), last)
+		i = r.add(series, number, last)
 	}
-	r.entries[i].last = last
+	r.entries[i].last = max(r.entries[i].last, last)
 	return r.entries[i].number
 }
 

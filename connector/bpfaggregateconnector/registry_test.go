@@ -74,7 +74,7 @@ func attributesOf(dimensions []dimension, s *bpf.Series) string {
 func TestSeriesAreAttributes(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	all := dimensions()
-	for range 100 {
+	for range 200 {
 		var chosen []dimension
 		for _, d := range all {
 			if r.IntN(6) == 0 {
@@ -86,7 +86,7 @@ func TestSeriesAreAttributes(t *testing.T) {
 		}
 		raw := newRawKey(chosen)
 		bySeries, byAttributes, byRaw := map[bpf.Series]string{}, map[string]bpf.Series{}, map[[maxRawKey]uint64]bpf.Series{}
-		for range 1500 {
+		for range 2000 {
 			e := anyEvent(r)
 			var series bpf.Series
 			for i := range chosen {
@@ -218,7 +218,7 @@ func TestRegistryKeepsTheLimit(t *testing.T) {
 		return r.entries[f.find(&e, &event.Context{}).series(0)].series
 	}
 	for range 3 {
-		for pid := 1; pid <= 20_000; pid++ {
+		for pid := 1; pid <= 100_000; pid++ {
 			series := find(pid)
 			if pid < 10 {
 				require.EqualValues(t, pid, series.PID)

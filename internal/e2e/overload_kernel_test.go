@@ -75,7 +75,7 @@ func TestBackpressure(t *testing.T) {
 	backend.refuseLogs(nil)
 	require.Eventually(t, func() bool {
 		return float64(len(backend.records())) == scrape(t, telemetry, "otelcol_kernelpipe_receiver_produced")-full
-	}, time.Minute, 50*time.Millisecond)
+	}, 30*time.Second, 50*time.Millisecond)
 	c.terminate()
 	ledger := readBooks(t, pin, 64<<10)
 	assert.EqualValues(t, full, ledger.lost)
@@ -105,7 +105,7 @@ func TestComponentStatus(t *testing.T) {
 			body, err := io.ReadAll(response.Body)
 			err = errors.Join(err, response.Body.Close())
 			return err == nil && response.StatusCode == code && strings.Contains(string(body), text)
-		}, time.Minute, 50*time.Millisecond, "the status does not become %d with %q", code, text)
+		}, 30*time.Second, 50*time.Millisecond, "the status does not become %d with %q", code, text)
 	}
 	becomes(http.StatusOK, "StatusOK")
 	backend.refuseLogs(func(plog.LogRecord) error { return status.Error(codes.Unavailable, "the backend is down") })
