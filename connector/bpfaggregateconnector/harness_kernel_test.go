@@ -4,6 +4,7 @@ package bpfaggregateconnector
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/connector/connectortest"
 	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -57,7 +59,7 @@ func only(names ...string) func(*Config) {
 	}
 }
 
-// sink is a metrics pipeline: it keeps what it is given, or refuses it.
+// sink is a metrics pipeline: it keeps what it is given, or refuses it. Two points that say they are one it always refuses.
 type sink struct {
 	mutex sync.Mutex
 	err   error
@@ -72,8 +74,50 @@ func (s *sink) ConsumeMetrics(_ context.Context, metrics pmetric.Metrics) error 
 	if s.err != nil {
 		return s.err
 	}
+	if err := checkTwins(metrics); err != nil {
+		return err
+	}
 	s.got = append(s.got, metrics)
 	return nil
+}
+
+// checkTwins fails if two points of a metric have the same attributes and resource.
+func checkTwins(metrics pmetric.Metrics) error {
+	seen := map[string]bool{}
+	for _, resource := range metrics.ResourceMetrics().All() {
+		for _, m := range resource.ScopeMetrics().At(0).Metrics().All() {
+			for _, attributes := range attributesOfPoints(m) {
+				point := fmt.Sprint(m.Name(), attributes.AsRaw(), resource.Resource().Attributes().AsRaw())
+				if seen[point] {
+					return fmt.Errorf("two points are one: %s", point)
+				}
+				seen[point] = true
+			}
+		}
+	}
+	return nil
+}
+
+func attributesOfPoints(m pmetric.Metric) (all []pcommon.Map) {
+	switch m.Type() {
+	case pmetric.MetricTypeSum:
+		for _, p := range m.Sum().DataPoints().All() {
+			all = append(all, p.Attributes())
+		}
+	case pmetric.MetricTypeGauge:
+		for _, p := range m.Gauge().DataPoints().All() {
+			all = append(all, p.Attributes())
+		}
+	case pmetric.MetricTypeHistogram:
+		for _, p := range m.Histogram().DataPoints().All() {
+			all = append(all, p.Attributes())
+		}
+	case pmetric.MetricTypeExponentialHistogram:
+		for _, p := range m.ExponentialHistogram().DataPoints().All() {
+			all = append(all, p.Attributes())
+		}
+	}
+	return all
 }
 
 func (s *sink) refuse(err error) {
