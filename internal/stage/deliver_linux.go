@@ -87,14 +87,7 @@ func (d *delivery) try(batch *event.Batch) (attempts int, err error) {
 
 // leaving reports whether the time for tries is over.
 func (d *delivery) leaving() bool {
-	select {
-	case <-d.leave:
-		return true
-	case <-d.lifetime.Done():
-		return true
-	default:
-		return false
-	}
+	return closed(d.leave) || d.lifetime.Err() != nil
 }
 
 var errLeaving = errors.New("the component stops")

@@ -256,3 +256,13 @@ func ring(bell chan struct{}) {
 	default: // it has been rung and not been heard yet
 	}
 }
+
+// closed says whether c, on which nothing is sent, is closed.
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -15,30 +15,37 @@ import (
 // lane is empty.
 func (s *Stage) deliverLane(lane int) {
 	redelivered := s.queue.Pending(lane) // an earlier process may have delivered it, and died before it could say so
+	untilStopped(s.stop, s.filled[lane], func() (bool, error) {
+		n, err := s.deliverOne(s.queue, lane, redelivered) // on an error, what is in flight stays there
+		redelivered = false
+		if n > 0 {
+			ring(s.room)
+		}
+		return n > 0, err
+	})
+}
+
+// untilStopped calls turn, which says whether there was something to do: again at once if so, else when bell rings or
+// patience ends. It returns on an error, and when stop was closed before a turn that found nothing.
+func untilStopped(stop <-chan struct{}, bell <-chan struct{}, turn func() (bool, error)) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for idle := patience; ; {
-		n, err := s.deliverOne(s.queue, lane, redelivered)
-		redelivered = false
-		if err != nil {
-			return // what is in flight stays there
-		}
-		if n > 0 {
-			ring(s.room)
+		stopping := closed(stop) // before the turn: what comes in after it would stay behind
+		busy, err := turn()
+		switch {
+		case err != nil, stopping && !busy:
+			return
+		case busy:
 			idle = patience
 			continue
 		}
-		select {
-		case <-s.stop:
-			return
-		default:
-		}
 		timer.Reset(idle)
 		select {
-		case <-s.filled[lane]:
+		case <-bell:
 		case <-timer.C:
 			idle = min(2*idle, longestPatience)
-		case <-s.stop: // once more, for what came before it
+		case <-stop: // once more, for what came before it
 		}
 	}
 }
