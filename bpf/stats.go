@@ -157,6 +157,9 @@ func (s *Stats) Newcomers() []Series { return asSlice[Series](s.newcomers)[:MaxD
 // NewNumber returns a number for a new series, that no other had or gets for as long as the stats live.
 func (s *Stats) NewNumber() uint64 { return atomic.AddUint64(&s.state().Numbers, 1) }
 
+// NewestNumber returns the last number that NewNumber has given.
+func (s *Stats) NewestNumber() uint64 { return atomic.LoadUint64(&s.state().Numbers) }
+
 // Settled returns how many of the n events from number sequence of a source are in the totals already, and
 // counts them as redelivered. source 0 is none, and then the answer is 0.
 func (s *Stats) Settled(source, sequence uint64, n int) int {

@@ -45,10 +45,11 @@ func (s *Stats) Delivered() {
 	atomic.StoreUint32(&state.Delivered, state.Generation)
 }
 
-// Thaw lets the current generation begin when the frozen one did; what the latter has is to be moved there.
+// Thaw ends the frozen generation, whose series have all been moved to the current one: that began when the frozen one did.
 func (s *Stats) Thaw() {
 	state := s.state()
 	atomic.StoreUint64(&state.GenerationUnixNs[state.Generation%2], state.GenerationUnixNs[(state.Generation+1)%2])
+	s.Delivered()
 }
 
 func (s *Stats) generationStart(number uint32) time.Time {

@@ -216,14 +216,7 @@ func (c *aggregateConnector) newExporter() error {
 		x.views[r.view.number] = &viewExport{registry: r, history: newHistory(r.view)}
 	}
 	c.exporter = x
-	if c.config.Temporality == Delta {
-		return nil
-	}
-	return x.each(func(v *viewExport, id bpf.SeriesID, entry *bpf.Entry) {
-		if v.history != nil {
-			v.history.prime(id, entry)
-		}
-	})
+	return x.skip(c.stats.Current().Number)
 }
 
 // observe registers the books as telemetry.

@@ -48,14 +48,20 @@ func (x *exporter) export(ctx context.Context) error {
 
 // exportCumulative sends all totals. When that fails there is nothing to do: the next ones contain them.
 func (x *exporter) exportCumulative(ctx context.Context) error {
+	x.mutex.Lock()
 	now := x.now()
+	newest := x.stats.NewestNumber()
+	x.mutex.Unlock()
 	boot := event.Clock{}.Now()
 	p := x.newPoints(now)
 	x.begin(now)
 	err := x.each(func(v *viewExport, id bpf.SeriesID, entry *bpf.Entry) {
+		if id.Number > newest {
+			return // it began after now: it is in the next export
+		}
 		p.addTotals(v.registry.view, entry, time.Unix(0, int64(entry.Totals.Since)))
 		if v.history != nil {
-			v.history.observe(id, entry, false)
+			v.history.observe(id, entry)
 		}
 	})
 	if err != nil {
@@ -72,7 +78,7 @@ func (x *exporter) exportCumulative(ctx context.Context) error {
 // sees a duplicate and not more events.
 func (x *exporter) exportDelta(ctx context.Context) error {
 	if generation, ok := x.stats.Frozen(); ok {
-		if err := x.sendGeneration(ctx, generation, nil); err != nil {
+		if err := x.sendGeneration(ctx, generation, false); err != nil {
 			return err
 		}
 	}
@@ -84,19 +90,14 @@ func (x *exporter) exportDelta(ctx context.Context) error {
 	x.mutex.Unlock()
 	x.begin(now)
 	generation, _ := x.stats.Frozen()
-	observe := func(v *viewExport, id bpf.SeriesID, entry *bpf.Entry) {
-		if v.history != nil {
-			v.history.observe(id, entry, true)
-		}
-	}
-	if err := x.sendGeneration(ctx, generation, observe); err != nil {
+	if err := x.sendGeneration(ctx, generation, true); err != nil {
 		return err
 	}
 	return x.expire(boot)
 }
 
-// sendGeneration sends the frozen generation and removes it.
-func (x *exporter) sendGeneration(ctx context.Context, generation bpf.Generation, observe func(*viewExport, bpf.SeriesID, *bpf.Entry)) error {
+// sendGeneration sends the frozen generation and removes it. ended says that it has ended with this interval.
+func (x *exporter) sendGeneration(ctx context.Context, generation bpf.Generation, ended bool) error {
 	p := x.newPoints(generation.End)
 	current := x.stats.Current().Number
 	var frozen []bpf.Move
@@ -108,19 +109,22 @@ func (x *exporter) sendGeneration(ctx context.Context, generation bpf.Generation
 			frozen = append(frozen, bpf.Move{From: id, Series: entry.Series})
 			done = append(done, id)
 			p.addTotals(v.registry.view, entry, generation.Start)
-			if observe != nil {
-				observe(v, id, entry)
+			if ended && v.history != nil {
+				v.history.observe(id, entry)
 			}
 		default: // delivered by a process that was killed before it could remove it
 			done = append(done, id)
 		}
 	})
+	if ended {
+		x.restart()
+	}
 	if err != nil {
 		return err
 	}
 	if err := x.send(ctx, p); err != nil {
 		if consumererror.IsPermanent(err) { // these points are not to be sent again, what they count is
-			return errors.Join(err, x.thaw(frozen))
+			return errors.Join(err, x.thaw(generation.Number, frozen))
 		}
 		return err
 	}
@@ -128,23 +132,44 @@ func (x *exporter) sendGeneration(ctx context.Context, generation bpf.Generation
 	return x.retire(done)
 }
 
+// restart has the histories know that the series of the current generation began at 0.
+func (x *exporter) restart() {
+	for _, v := range x.views {
+		if v != nil && v.history != nil {
+			v.history.restart()
+		}
+	}
+}
+
+// skip has the histories know that what a generation has was gained before.
+func (x *exporter) skip(generation uint32) error {
+	return x.each(func(v *viewExport, id bpf.SeriesID, entry *bpf.Entry) {
+		if id.Generation == generation && v.history != nil {
+			v.history.skip(id, entry)
+		}
+	})
+}
+
 // thaw adds the frozen generation to the current one.
-func (x *exporter) thaw(frozen []bpf.Move) error {
+func (x *exporter) thaw(generation uint32, frozen []bpf.Move) error {
+	if err := x.skip(generation); err != nil {
+		return err
+	}
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
 	return thaw(x.stats, frozen)
 }
 
-// thaw moves the series of the frozen generation to the current one.
+// thaw moves the series of the frozen generation to the current one. What a kill leaves frozen has its own times still.
 func thaw(stats *bpf.Stats, frozen []bpf.Move) error {
+	current := stats.Current()
 	for i := range frozen {
-		frozen[i].To = bpf.SeriesID{Number: frozen[i].From.Number, Generation: stats.Current().Number}
+		frozen[i].To = bpf.SeriesID{Number: frozen[i].From.Number, Generation: current.Number}
 	}
-	stats.Thaw()
-	if err := stats.Move(frozen, stats.Current().Start); err != nil {
+	if err := stats.Move(frozen, current.Start); err != nil {
 		return err
 	}
-	stats.Delivered() // there is nothing left of it
+	stats.Thaw()
 	return nil
 }
 

@@ -59,7 +59,8 @@ func only(names ...string) func(*Config) {
 	}
 }
 
-// sink is a metrics pipeline: it keeps what it is given, or refuses it. Two points that say they are one it always refuses.
+// sink is a metrics pipeline: it keeps what it is given, or refuses it. Two points that say they are one, and one that ends
+// before it starts, it always refuses.
 type sink struct {
 	mutex sync.Mutex
 	err   error
@@ -74,22 +75,25 @@ func (s *sink) ConsumeMetrics(_ context.Context, metrics pmetric.Metrics) error 
 	if s.err != nil {
 		return s.err
 	}
-	if err := checkTwins(metrics); err != nil {
+	if err := check(metrics); err != nil {
 		return err
 	}
 	s.got = append(s.got, metrics)
 	return nil
 }
 
-// checkTwins fails if two points of a metric have the same attributes and resource.
-func checkTwins(metrics pmetric.Metrics) error {
+// check fails if two points of a metric have the same attributes and resource, or one has no time between start and end.
+func check(metrics pmetric.Metrics) error {
 	seen := map[string]bool{}
 	for _, resource := range metrics.ResourceMetrics().All() {
 		for _, m := range resource.ScopeMetrics().At(0).Metrics().All() {
-			for _, attributes := range attributesOfPoints(m) {
-				point := fmt.Sprint(m.Name(), attributes.AsRaw(), resource.Resource().Attributes().AsRaw())
+			for _, p := range pointsOf(m) {
+				point := fmt.Sprint(m.Name(), p.Attributes().AsRaw(), resource.Resource().Attributes().AsRaw())
 				if seen[point] {
 					return fmt.Errorf("two points are one: %s", point)
+				}
+				if start := p.StartTimestamp(); start >= p.Timestamp() {
+					return fmt.Errorf("it starts %s after its end: %s", time.Duration(start-p.Timestamp()), point)
 				}
 				seen[point] = true
 			}
@@ -98,23 +102,31 @@ func checkTwins(metrics pmetric.Metrics) error {
 	return nil
 }
 
-func attributesOfPoints(m pmetric.Metric) (all []pcommon.Map) {
+// point is what points of all types have.
+type point interface {
+	Attributes() pcommon.Map
+	StartTimestamp() pcommon.Timestamp
+	SetStartTimestamp(pcommon.Timestamp)
+	Timestamp() pcommon.Timestamp
+}
+
+func pointsOf(m pmetric.Metric) (all []point) {
 	switch m.Type() {
 	case pmetric.MetricTypeSum:
 		for _, p := range m.Sum().DataPoints().All() {
-			all = append(all, p.Attributes())
+			all = append(all, p)
 		}
 	case pmetric.MetricTypeGauge:
 		for _, p := range m.Gauge().DataPoints().All() {
-			all = append(all, p.Attributes())
+			all = append(all, p)
 		}
 	case pmetric.MetricTypeHistogram:
 		for _, p := range m.Histogram().DataPoints().All() {
-			all = append(all, p.Attributes())
+			all = append(all, p)
 		}
 	case pmetric.MetricTypeExponentialHistogram:
 		for _, p := range m.ExponentialHistogram().DataPoints().All() {
-			all = append(all, p.Attributes())
+			all = append(all, p)
 		}
 	}
 	return all

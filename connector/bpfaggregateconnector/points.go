@@ -43,7 +43,7 @@ func newPoints(temporality Temporality, host pcommon.Resource, version string, n
 // addTotals adds the points of a series for the sums and histograms of its view, counted from start on.
 func (p *points) addTotals(v *view, entry *bpf.Entry, start time.Time) {
 	series, totals := &entry.Series, &entry.Totals
-	since := pcommon.NewTimestampFromTime(start)
+	since := min(pcommon.NewTimestampFromTime(start), p.now-1) // the clock may have been set back
 	for i := range v.metrics {
 		switch m := &v.metrics[i]; {
 		case m.kind == Events && totals.Events > 0:

@@ -22,7 +22,8 @@ type gains struct {
 	events  []uint64
 	zeros   []uint64
 	buckets []bucketCounts
-	// The totals at the end of the last interval.
+	// What of the totals was gained before this interval, or before this process began.
+	lastSince             uint64 // the totals' Since; 0: there is nothing of that kind
 	lastEvents, lastTimed uint64
 	lastBuckets           *[bpf.Buckets]uint64
 }
@@ -65,11 +66,11 @@ func (h *history) begin(span time.Duration) {
 	}
 }
 
-// observe notes the totals of a series at the end of the interval. fresh says that they began with it.
-func (h *history) observe(id bpf.SeriesID, entry *bpf.Entry, fresh bool) {
+// observe notes the totals of a series at the end of the interval.
+func (h *history) observe(id bpf.SeriesID, entry *bpf.Entry) {
 	g, totals := h.of(id, &entry.Series), &entry.Totals
-	if fresh {
-		g.forget()
+	if g.lastSince != totals.Since {
+		g.forget() // somebody has removed it from the kernel, and it began anew
 	}
 	g.events[h.turn] = totals.Events - g.lastEvents
 	if h.buckets {
@@ -80,22 +81,41 @@ func (h *history) observe(id bpf.SeriesID, entry *bpf.Entry, fresh bool) {
 		}
 		g.zeros[h.turn] = totals.Timed - g.lastTimed - inBuckets
 	}
-	g.remember(totals)
+	g.forget()
+	g.skip(totals)
 }
 
-// prime notes the totals of a series that were there before the first interval.
-func (h *history) prime(id bpf.SeriesID, entry *bpf.Entry) {
-	h.of(id, &entry.Series).remember(&entry.Totals)
+// skip leaves what a series has out of what it gains from now on: it was gained before.
+func (h *history) skip(id bpf.SeriesID, entry *bpf.Entry) {
+	h.of(id, &entry.Series).skip(&entry.Totals)
 }
 
-func (g *gains) remember(totals *bpf.Totals) {
-	g.lastEvents, g.lastTimed = totals.Events, totals.Timed
-	if g.lastBuckets != nil {
-		*g.lastBuckets = totals.Bucket
+// restart has the totals of all series begin at 0.
+func (h *history) restart() {
+	for _, g := range h.series {
+		g.forget()
 	}
 }
 
-func (g *gains) forget() { g.remember(&bpf.Totals{}) }
+func (g *gains) skip(totals *bpf.Totals) {
+	if g.lastSince == 0 || totals.Since < g.lastSince { // as when totals move in the kernel
+		g.lastSince = totals.Since
+	}
+	g.lastEvents += totals.Events
+	g.lastTimed += totals.Timed
+	if g.lastBuckets != nil {
+		for i, n := range &totals.Bucket {
+			g.lastBuckets[i] += n
+		}
+	}
+}
+
+func (g *gains) forget() {
+	g.lastSince, g.lastEvents, g.lastTimed = 0, 0, 0
+	if g.lastBuckets != nil {
+		*g.lastBuckets = [bpf.Buckets]uint64{}
+	}
+}
 
 func (h *history) remove(ids []bpf.SeriesID) {
 	for _, id := range ids {
