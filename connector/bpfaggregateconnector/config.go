@@ -3,6 +3,8 @@ package bpfaggregateconnector
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/confmap"
@@ -53,6 +55,9 @@ var _ confmap.Unmarshaler = (*Config)(nil)
 
 // Unmarshal implements confmap.Unmarshaler: what is not set of a metric keeps its default.
 func (c *Config) Unmarshal(conf *confmap.Conf) error {
+	if err := checkMetrics(conf); err != nil {
+		return err
+	}
 	metrics := c.Metrics
 	c.Metrics = nil
 	if err := conf.Unmarshal(c); err != nil { // it refuses unknown keys, also those of metrics
@@ -77,6 +82,26 @@ func (c *Config) Unmarshal(conf *confmap.Conf) error {
 	return nil
 }
 
+// checkMetrics refuses what the decoder would refuse in words that don't help, or take for something else.
+func checkMetrics(conf *confmap.Conf) error {
+	metrics, _ := conf.Get("metrics").(map[string]any)
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(metrics)) {
+		settings, ok := metrics[name].(map[string]any)
+		if !ok && metrics[name] != nil {
+			errs = append(errs, fmt.Errorf("metrics: %s is %v, must be settings such as { enabled: false }", name, metrics[name]))
+		}
+		histogram, _ := settings["histogram"].(map[string]any)
+		boundaries, _ := histogram["boundaries"].([]any)
+		for _, boundary := range boundaries {
+			if _, ok := boundary.(string); !ok && boundary != 0 { // it would be taken as ns
+				errs = append(errs, fmt.Errorf("metrics: %s: histogram: boundary %v has no unit: write a duration such as 1ms", name, boundary))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Validate reports everything that is wrong.
 func (c *Config) Validate() error {
 	errs := []error{stage.ValidatePinPath(c.PinPath)}
@@ -93,15 +118,25 @@ func (c *Config) Validate() error {
 	if c.ExpireAfter < 0 || c.ExpireAfter > 0 && c.ExpireAfter < c.Interval {
 		errs = append(errs, fmt.Errorf("expire_after is %s, must be at least the interval of %s, or 0 for never", c.ExpireAfter, c.Interval))
 	}
-	for _, name := range c.metricNames() {
+	for _, name := range slices.Sorted(maps.Keys(c.Metrics)) {
 		metric := c.Metrics[name]
-		if err := metric.validate(name, c.Interval); err != nil {
+		if err := metric.validate(name, c); err != nil {
 			errs = append(errs, fmt.Errorf("metrics: %s: %w", name, err))
 		}
 	}
-	if len(errs) == 1 && errs[0] == nil { // only then it can be told
+	if errors.Join(errs...) == nil && c.matchesAreValid() { // only then it can be told
 		_, err := newViews(c)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// matchesAreValid is no replacement for their own Validate, which says what is wrong.
+func (c *Config) matchesAreValid() bool {
+	for _, metric := range c.Metrics {
+		if metric.Match.Validate() != nil {
+			return false
+		}
+	}
+	return true
 }

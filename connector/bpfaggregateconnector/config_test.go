@@ -3,6 +3,7 @@ package bpfaggregateconnector
 import (
 	"math"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,8 +67,14 @@ func TestLoadConfig(t *testing.T) {
 			require.NoError(t, confmap.Validate(got))
 		})
 	}
-	_, err := load(t, "unknown_key")
-	require.ErrorContains(t, err, "invalid keys: dimension")
+	for name, want := range map[string]string{
+		"unknown_key":        "invalid keys: dimension",
+		"no_settings":        "metrics: kernel.io is false, must be settings such as { enabled: false }",
+		"boundaries_of_what": "metrics: kernel.event.duration: histogram: boundary 0.5 has no unit: write a duration such as 1ms",
+	} {
+		_, err := load(t, name)
+		require.ErrorContains(t, err, want)
+	}
 }
 
 func TestValidate(t *testing.T) {
@@ -92,20 +99,33 @@ func TestValidate(t *testing.T) {
 		{"expiry within an interval", func(c *Config) { c.ExpireAfter = time.Second }, "expire_after is 1s, must be at least the interval of 10s"},
 		{"negative expiry", func(c *Config) { c.ExpireAfter = -1 }, "expire_after is -1ns"},
 		{"name", func(c *Config) { c.Metrics["1 metric"] = c.Metrics["kernel.events"] }, "metrics: 1 metric: the name must be"},
-		{"kind", metric(func(m *MetricConfig) { m.Kind = "" }), `metrics: mine: kind is "", must be one of events, bytes, duration, latency, rate, quantiles`},
+		{"kind", metric(func(m *MetricConfig) { m.Kind = "" }), "metrics: mine: no such metric: a metric of your own needs a kind, one of events, bytes, duration, latency, rate, quantiles; those that are there by default are kernel.event.duration, "},
+		{"unknown kind", metric(func(m *MetricConfig) { m.Kind = "count" }), `metrics: mine: kind is "count", must be one of events, bytes, duration, latency, rate, quantiles`},
+		{"unknown metric turned off", metric(func(m *MetricConfig) { m.Kind, m.Enabled = "", false }), "metrics: mine: no such metric"},
 		{"unknown dimension", metric(func(m *MetricConfig) { m.Dimensions = []string{"pid"} }), `dimensions: unknown dimension "pid": use some of kernel.event.category`},
 		{"dimension twice", metric(func(m *MetricConfig) { m.Dimensions = []string{"process.pid", "process.pid"} }), "process.pid is there twice"},
 		{"operation alone", metric(func(m *MetricConfig) { m.Dimensions = []string{"kernel.event.operation"} }), "kernel.event.operation without kernel.event.category"},
 		{"window", metric(func(m *MetricConfig) { m.Kind, m.Window = Rate, time.Second }), "window is 1s, must be 1 to 120 times the interval of 10s, or 0 for 6 times"},
+		{"window of one interval and a half", metric(func(m *MetricConfig) { m.Kind, m.Window = Rate, 15*time.Second }), "window is 15s, must be 1 to 120 times the interval"},
+		{"window of another kind", metric(func(m *MetricConfig) { m.Window = time.Minute }), "window is for kinds rate and quantiles, this is of kind events"},
 		{"window too long", metric(func(m *MetricConfig) { m.Kind, m.Window = Rate, time.Hour }), "window is 1h0m0s"},
 		{"no quantiles", metric(func(m *MetricConfig) { m.Kind, m.Quantiles = Quantiles, nil }), "quantiles has 0 entries"},
 		{"quantile", metric(func(m *MetricConfig) { m.Kind, m.Quantiles = Quantiles, []float64{99} }), "quantiles: 99 is not between 0 and 1"},
 		{"no quantile", metric(func(m *MetricConfig) { m.Kind, m.Quantiles = Quantiles, []float64{math.NaN()} }), "quantiles: NaN is not"},
 		{"quantile twice", metric(func(m *MetricConfig) { m.Kind, m.Quantiles = Quantiles, []float64{0.5, 0.5} }), "0.5 is there twice"},
+		{"quantiles of another kind", metric(func(m *MetricConfig) { m.Quantiles = []float64{0.5} }), "quantiles are for kind quantiles, this is of kind events"},
+		{"quantiles without room", func(c *Config) {
+			metric(func(m *MetricConfig) { m.Kind = Quantiles })(c)
+			c.CardinalityLimit = 5
+		}, "quantiles has 3 entries, each of which is a series of its own: with a cardinality_limit of 5 there may be 2"},
 		{"max_size", metric(func(m *MetricConfig) { m.Kind, m.Histogram.MaxSize = Duration, 1 }), "max_size is 1, must be 2 to 448"},
 		{"max_scale", metric(func(m *MetricConfig) { m.Kind, m.Histogram.MaxScale = Duration, 20 }), "max_scale is 20, must be -10 to 3"},
 		{"boundaries", metric(func(m *MetricConfig) { m.Kind, m.Histogram.Boundaries = Duration, []time.Duration{2, 1} }), "boundary 1ns must be greater"},
-		{"boundaries of another kind", metric(func(m *MetricConfig) { m.Histogram.Boundaries = []time.Duration{1} }), "boundaries are for kinds duration and latency, this is of kind events"},
+		{"boundaries of another kind", metric(func(m *MetricConfig) { m.Histogram.Boundaries = []time.Duration{1} }), "histogram is for kinds duration and latency, this is of kind events"},
+		{"max_size of another kind", metric(func(m *MetricConfig) { m.Kind, m.Histogram.MaxSize = Rate, 20 }), "histogram is for kinds duration and latency, this is of kind rate"},
+		{"max_size and boundaries", metric(func(m *MetricConfig) {
+			m.Kind, m.Histogram.MaxSize, m.Histogram.Boundaries = Duration, 20, []time.Duration{1}
+		}), "max_size and max_scale are for exponential histograms"},
 		{"too many boundaries", metric(func(m *MetricConfig) { m.Kind, m.Histogram.Boundaries = Duration, make([]time.Duration, 448) }), "448 boundaries"},
 		{"match", metric(func(m *MetricConfig) { m.Match.Category = []string{"disk"} }), `unknown category "disk"`},
 		{"too many views", func(c *Config) {
@@ -119,7 +139,9 @@ func TestValidate(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			config := createDefaultConfig().(*Config)
 			test.change(config)
-			require.ErrorContains(t, confmap.Validate(config), test.err)
+			err := confmap.Validate(config)
+			require.ErrorContains(t, err, test.err)
+			assert.Equal(t, 1, strings.Count(err.Error(), test.err), "it says so once: %v", err)
 		})
 	}
 }
@@ -155,6 +177,21 @@ func TestViewsAreShared(t *testing.T) {
 		assert.True(t, before[v.fingerprint], v.name)
 	}
 	assert.Equal(t, 5, views[0].limit, "four categories and the overflow series")
+
+	q := MetricConfig{Kind: Quantiles, Quantiles: []float64{0.5, 0.9, 0.99}, Dimensions: []string{dimensionPID}}
+	d := MetricConfig{Kind: Duration, Dimensions: []string{dimensionPID}}
+	config.Metrics, config.CardinalityLimit = map[string]MetricConfig{"d": d, "q": q}, 100
+	q.Quantiles = []float64{0.5, 0.9, 0.95, 0.99}
+	config.Metrics["r"] = q
+	for name, m := range config.Metrics {
+		m.Enabled = true
+		config.Metrics[name] = m
+	}
+	views, err = newViews(config)
+	require.NoError(t, err)
+	require.Len(t, views, 2)
+	assert.Equal(t, 100, views[0].limit)
+	assert.Equal(t, 25, views[1].limit, "four points for each")
 
 	a := MetricConfig{Kind: Events, Match: match.Config{Category: []string{"network", "process"}}}
 	b := MetricConfig{Kind: Bytes, Match: match.Config{Category: []string{"process", "network", "process"}}}

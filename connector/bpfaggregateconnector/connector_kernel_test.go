@@ -173,7 +173,16 @@ func TestConcurrency(t *testing.T) {
 			close(stop)
 			<-stopped
 			if temporality == Cumulative {
-				out.take()
+				began := map[string]pcommon.Timestamp{}
+				for _, export := range out.take() {
+					for name, start := range starts([]pmetric.Metrics{export}) {
+						if _, ok := began[name]; !ok {
+							began[name] = start
+						}
+						require.Equal(t, began[name], start, name)
+					}
+				}
+				assert.NotEmpty(t, began)
 			}
 			require.NoError(t, c.export(t.Context()))
 			got := out.take()
@@ -250,7 +259,7 @@ func TestExpiry(t *testing.T) {
 	for _, temporality := range []Temporality{Cumulative, Delta} {
 		t.Run(string(temporality), func(t *testing.T) {
 			out := &sink{}
-			clock := time.Unix(1_700_000_000, 0)
+			clock := time.Unix(4_000_000_000, 0)
 			c := create(t, newConfig(only("kernel.events", "kernel.io", "kernel.event.rate"), func(c *Config) {
 				c.Temporality = temporality
 			}), out)
@@ -321,6 +330,8 @@ func TestMillionDimensionSets(t *testing.T) {
 				"bytes":     {Kind: Bytes, Dimensions: []string{dimensionPID, dimensionExecutable}},
 				"durations": {Kind: Duration, Dimensions: []string{dimensionPID, dimensionExecutable}},
 				"total":     {Kind: Events},
+				"rates":     {Kind: Rate, Dimensions: []string{dimensionPID, dimensionExecutable}},
+				"quantiles": {Kind: Quantiles, Dimensions: []string{dimensionPID, dimensionExecutable}},
 			}), func(c *Config) { c.Temporality, c.CardinalityLimit = temporality, limit })
 			c := start(t, config, out)
 			memory := c.stats.Memory()
@@ -334,17 +345,14 @@ func TestMillionDimensionSets(t *testing.T) {
 				for _, export := range got {
 					for _, resource := range export.ResourceMetrics().All() {
 						for _, m := range resource.ScopeMetrics().At(0).Metrics().All() {
-							switch m.Type() {
-							case pmetric.MetricTypeSum:
-								points[m.Name()] += m.Sum().DataPoints().Len()
-							case pmetric.MetricTypeExponentialHistogram:
-								points[m.Name()] += m.ExponentialHistogram().DataPoints().Len()
-							}
+							points[m.Name()] += len(pointsOf(m))
 						}
 					}
 				}
-				for _, name := range []string{"events", "bytes", "durations", "total"} {
+				for name := range config.Metrics {
 					assert.LessOrEqual(t, points[name], limit, name)
+				}
+				for _, name := range []string{"events", "bytes", "durations", "total"} {
 					if temporality == Cumulative {
 						sent[name] = 0
 					}
@@ -371,7 +379,7 @@ func TestMillionDimensionSets(t *testing.T) {
 			assert.Equal(t, memory, c.stats.Memory())
 			for _, r := range c.registries {
 				assert.LessOrEqual(t, len(r.entries), limit)
-				if r.view.limit == limit {
+				if limit := r.view.limit; limit > 2 { // not that of total
 					assert.EqualValues(t, limit, r.active.Load())
 					assert.EqualValues(t, sets-(limit-1), r.overflowed.Load())
 				}

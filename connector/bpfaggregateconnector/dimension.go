@@ -488,13 +488,13 @@ func executable(e *event.Event, c *event.Context) []byte {
 }
 
 // errorOf returns the error of an event: positive for an error number, negative for the exit status of a
-// process, 0 for none. All that have no name of their own are one.
+// process, 0 for none. Those of one name are one.
 func errorOf(e *event.Event) int32 {
 	code := e.ErrorCode()
 	if code == 0 {
 		return 0
 	}
-	if e.Category == event.CategoryProcess {
+	if e.Category == event.CategoryProcess && errorName(-code) != errorName(code) {
 		code = -code
 	}
 	if errorName(code) == errorName(math.MaxInt32) {

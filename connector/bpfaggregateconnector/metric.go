@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -157,23 +158,55 @@ func (c *Config) metricNames() []string {
 var nameSyntax = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./-]{0,254}$`)
 
 // validate reports what is wrong beyond that which Match reports itself.
-func (m *MetricConfig) validate(name string, interval time.Duration) error {
+func (m *MetricConfig) validate(name string, config *Config) error {
 	var errs []error
 	if !nameSyntax.MatchString(name) {
 		errs = append(errs, errors.New("the name must be a letter and up to 254 letters, digits or _ . - /"))
 	}
-	if !slices.Contains(kinds, m.Kind) {
+	switch {
+	case m.Kind == "":
+		errs = append(errs, fmt.Errorf("no such metric: a metric of your own needs a kind, one of %s; those that are there by default are %s",
+			joined(kinds), joined(slices.Sorted(maps.Keys(defaultMetrics())))))
+	case !slices.Contains(kinds, m.Kind):
 		errs = append(errs, fmt.Errorf("kind is %q, must be one of %s", m.Kind, joined(kinds)))
+	default:
+		errs = append(errs, m.validateUse())
 	}
 	errs = append(errs, m.validateDimensions(), m.Histogram.validate())
-	if m.Window != 0 && (m.Window < interval || m.Window > maxIntervals*interval) {
-		errs = append(errs, fmt.Errorf("window is %s, must be 1 to %d times the interval of %s, or 0 for %d times", m.Window, maxIntervals, interval, defaultIntervals))
+	if m.Window != 0 && (m.Window < config.Interval || m.Window > maxIntervals*config.Interval || m.Window%config.Interval != 0) {
+		errs = append(errs, fmt.Errorf("window is %s, must be 1 to %d times the interval of %s, or 0 for %d times", m.Window, maxIntervals, config.Interval, defaultIntervals))
 	}
-	if len(m.Histogram.Boundaries) > 0 && m.Kind != Duration && m.Kind != Latency {
-		errs = append(errs, fmt.Errorf("histogram: boundaries are for kinds %s and %s, this is of kind %s", Duration, Latency, m.Kind))
+	return errors.Join(append(errs, m.validateQuantiles(config.CardinalityLimit))...)
+}
+
+// validateUse reports settings that mean nothing to a metric of this kind.
+func (m *MetricConfig) validateUse() error {
+	var errs []error
+	unused, histogram := newMetric(), m.Kind == Duration || m.Kind == Latency
+	switch {
+	case !histogram && !reflect.DeepEqual(m.Histogram, unused.Histogram):
+		errs = append(errs, fmt.Errorf("histogram is for kinds %s and %s, this is of kind %s", Duration, Latency, m.Kind))
+	case len(m.Histogram.Boundaries) > 0 && (m.Histogram.MaxSize != unused.Histogram.MaxSize || m.Histogram.MaxScale != unused.Histogram.MaxScale):
+		errs = append(errs, errors.New("histogram: max_size and max_scale are for exponential histograms, and boundaries make it one of explicit buckets: leave out these or those"))
 	}
-	if m.Kind == Quantiles && (len(m.Quantiles) == 0 || len(m.Quantiles) > maxQuantiles) {
-		errs = append(errs, fmt.Errorf("quantiles has %d entries, must have 1 to %d", len(m.Quantiles), maxQuantiles))
+	if m.Window != 0 && !m.Kind.windowed() {
+		errs = append(errs, fmt.Errorf("window is for kinds %s and %s, this is of kind %s", Rate, Quantiles, m.Kind))
+	}
+	if m.Kind != Quantiles && !slices.Equal(m.Quantiles, unused.Quantiles) {
+		errs = append(errs, fmt.Errorf("quantiles are for kind %s, this is of kind %s", Quantiles, m.Kind))
+	}
+	return errors.Join(errs...)
+}
+
+func (m *MetricConfig) validateQuantiles(limit int) error {
+	if m.Kind != Quantiles {
+		return nil
+	}
+	var errs []error
+	if n := len(m.Quantiles); n == 0 || n > maxQuantiles {
+		errs = append(errs, fmt.Errorf("quantiles has %d entries, must have 1 to %d", n, maxQuantiles))
+	} else if m.Enabled && limit < 2*n {
+		errs = append(errs, fmt.Errorf("quantiles has %d entries, each of which is a series of its own: with a cardinality_limit of %d there may be %d", n, limit, limit/2))
 	}
 	for i, q := range m.Quantiles {
 		if math.IsNaN(q) || q < 0 || q > 1 {

@@ -26,7 +26,7 @@ func anyEvent(r *rand.Rand) event.Enriched {
 	}
 	e := event.Enriched{Event: event.Event{
 		Version: event.Version, Category: event.Categories()[few(4)], Operation: uint16(1 + few(4)), Priority: event.Priority(few(4)),
-		Time: r.Uint64(), Duration: r.Uint64N(3), Bytes: r.Uint64N(100), Result: []int64{0, 1, 5000, -2, -13, -4000, -100000, 137, 300}[few(9)],
+		Time: r.Uint64(), Duration: r.Uint64N(3), Bytes: r.Uint64N(100), Result: []int64{0, 1, 5000, -2, -13, -4000, -100000, 137, 300, 200, -200}[few(11)],
 	}}
 	if few(4) > 0 {
 		e.Event.Process = event.Process{

@@ -24,6 +24,7 @@ type view struct {
 	dimensions  []dimension
 	measure     measure
 	boundaries  []uint64 // ns; nil: the exponential scheme
+	quantiles   bool     // they have a view of their own, for of their series there may be fewer
 	limit       int      // series, the overflow series among them
 	intervals   int      // that its metrics look back on; 0: none does
 	metrics     []definition
@@ -73,6 +74,7 @@ func newViews(config *Config) ([]*view, error) {
 			}
 		}
 		if found != nil {
+			found.limit = min(found.limit, v.limit)
 			v = found
 		} else {
 			views = append(views, v)
@@ -100,6 +102,10 @@ func newView(config *Config, settings *MetricConfig) (*view, error) {
 		return nil, fmt.Errorf("match: %w", err)
 	}
 	v := &view{matcher: matcher, matchesAll: settings.Match.IsEmpty(), limit: config.CardinalityLimit}
+	if settings.Kind == Quantiles {
+		v.quantiles = true
+		v.limit /= len(settings.Quantiles) // each is a series of the metric
+	}
 	values := 1
 	for _, d := range dimensions() {
 		if slices.Contains(settings.Dimensions, d.name) {
@@ -143,7 +149,8 @@ func (v *view) print(conditions match.Config) (uint64, error) {
 		Dimensions []string
 		Measure    measure
 		Boundaries []uint64
-	}{text, names, v.measure, v.boundaries})
+		Quantiles  bool `json:",omitempty"`
+	}{text, names, v.measure, v.boundaries, v.quantiles})
 	if err != nil {
 		return 0, err
 	}
@@ -161,7 +168,7 @@ func (v *view) add(name string, index int, settings *MetricConfig, interval time
 		m.description = settings.Kind.description()
 	}
 	if m.kind.windowed() {
-		m.intervals = int((settings.Window + interval - 1) / interval)
+		m.intervals = int(settings.Window / interval)
 		if m.intervals == 0 {
 			m.intervals = defaultIntervals
 		}
