@@ -127,6 +127,9 @@ func checkTotals(t *testing.T, queries api, job string, latencies func(string) s
 	for failure, g := range groupBy(events, (*event.Event).ErrorType) {
 		queries.waitFor(t, fmt.Sprintf(`sum(kernel_events_total{%s,error_type="%s"})`, labels, failure), float64(g.events))
 	}
+	for pid, g := range groupBy(events, func(e *event.Event) uint32 { return e.Process.TGID }) {
+		queries.waitFor(t, fmt.Sprintf(`sum(process_io_bytes_total{%s,process_pid="%d"})`, job, pid), float64(g.bytes))
+	}
 }
 
 // checkQuantiles holds quantiles, those of a histogram and the ready-made ones, against the durations of the events.

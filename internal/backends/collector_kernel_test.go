@@ -35,6 +35,9 @@ receivers:
 processors:
   bpf_filter: { pin_path: {{.pin_path}} }
   bpf_enrich: { pin_path: {{.pin_path}} }
+  transform: # as the connector's README says
+    metric_statements:
+      - set(datapoint.attributes["process.pid"], resource.attributes["process.pid"]) where resource.attributes["process.pid"] != nil
 connectors:
   bpf_aggregate:
     pin_path: {{.pin_path}}
@@ -45,6 +48,10 @@ connectors:
         enabled: true
         window: 2m
         dimensions: [kernel.event.category, kernel.event.operation, process.executable.name]
+      process.io:
+        kind: bytes
+        match: { command: [{{.program}}] }
+        dimensions: [process.pid]
       explicit.duration:
         kind: duration
         dimensions: [kernel.event.category, kernel.event.operation, process.executable.name]
@@ -59,7 +66,7 @@ service:
   extensions: [health_check]
   pipelines:
     logs/events: { receivers: [bpf, otlp], processors: [bpf_filter, bpf_enrich], exporters: [bpf_aggregate] }
-    metrics: { receivers: [bpf_aggregate], exporters: [otlp_http, prometheus] }
+    metrics: { receivers: [bpf_aggregate], processors: [transform], exporters: [otlp_http, prometheus] }
   telemetry: { metrics: { level: none } }
 `
 
@@ -71,6 +78,7 @@ func startCollector(t *testing.T, pushTo, scraped string) (otlp string) {
 	health := freeAddress(t)
 	start(t, "http://"+health, built+"otelcol-kernelpipe", "--config", write(t, "collector.yaml", collectorConfig, map[string]any{
 		"pin_path": pinPath(t), "simulated": simulated, "otlp": otlp, "interval": interval, "push": pushTo, "scraped": scraped, "health": health,
+		"program": program,
 	}))
 	return otlp
 }

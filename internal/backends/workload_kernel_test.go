@@ -20,6 +20,9 @@ import (
 // program is the name under which the events of the workload were done.
 const program = "workload"
 
+// processes is how many did them.
+const processes = 4
+
 // operation is a kind of event in the workload.
 type operation struct {
 	category  event.Category
@@ -49,12 +52,12 @@ func newWorkload(t testing.TB, n int) []event.Event {
 	kinds := operations()
 	events := make([]event.Event, n)
 	for i := range events {
-		kind := &kinds[r.IntN(len(kinds))]
+		kind, pid := &kinds[r.IntN(len(kinds))], uint32(1<<30+i%processes)
 		e := &events[i]
 		*e = event.Event{
 			Version: event.Version, Category: kind.category, Operation: kind.operation, Time: event.Clock{}.Now(),
 			Duration: uint64(kind.median * math.Exp(1.5*r.NormFloat64())),
-			Process:  event.Process{Start: 1, TGID: 1 << 30, TID: 1 << 30, UID: 1000},
+			Process:  event.Process{Start: 1, TGID: pid, TID: pid, UID: 1000},
 		}
 		event.SetText(e.Process.Comm[:], program)
 		switch {
