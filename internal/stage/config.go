@@ -21,6 +21,18 @@ func ValidatePinPath(pinPath string) error {
 	return nil
 }
 
+// DefaultShutdownTimeout is how long a graceful stop may take, unless a component is told otherwise: short, as the
+// components of a pipeline stop one after the other.
+const DefaultShutdownTimeout = 10 * time.Second
+
+// ValidateShutdownTimeout refuses a negative one.
+func ValidateShutdownTimeout(timeout time.Duration) error {
+	if timeout < 0 {
+		return fmt.Errorf("shutdown_timeout: %s is negative: use 0 for no limit", timeout)
+	}
+	return nil
+}
+
 // NewRetryConfig returns the defaults for the delivery to the next component: it is tried again for ever.
 func NewRetryConfig() configretry.BackOffConfig {
 	config := configretry.NewDefaultBackOffConfig()

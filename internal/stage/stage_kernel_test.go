@@ -366,3 +366,39 @@ func TestUnpinnedEventsLeftAreReported(t *testing.T) {
 	cancel()
 	require.ErrorContains(t, s.Shutdown(ctx), "10 events were not delivered")
 }
+
+// shutDown stops a stage as the Collector does: with a context that has no end.
+func shutDown(t testing.TB, s *Stage) error {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Shutdown(context.Background()) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(time.Minute):
+		require.FailNow(t, "the stage does not stop while the next component takes nothing")
+		return nil
+	}
+}
+
+func TestShutdownTimeout(t *testing.T) {
+	n := newNext(t)
+	n.setRefuse(func(event.Batch) error { return errors.New("down") })
+	pinned, unpinned := newSettings(n, pinPath(t)), newSettings(n, "")
+	pinned.ShutdownTimeout, unpinned.ShutdownTimeout = 10*time.Millisecond, 10*time.Millisecond
+	for _, settings := range []Settings{pinned, unpinned} {
+		s := New(settings)
+		require.NoError(t, s.Start(t.Context(), nil))
+		require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 3000))))
+		err := shutDown(t, s)
+		if settings.PinPath == "" {
+			require.EqualError(t, err, "processor/test: 3000 events were not delivered in the time to stop and are lost: there is no pin_path")
+		} else {
+			require.NoError(t, err)
+		}
+	}
+	n.setRefuse(nil)
+	s := start(t, pinned)
+	assert.Equal(t, Books{Received: 3000, Delivered: 3000}, settle(t, s))
+	assert.Equal(t, numbers(0, 3000), n.got())
+}

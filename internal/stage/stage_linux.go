@@ -44,6 +44,8 @@ type Settings struct {
 	// Health says what to report as the component's status; its zero value: nothing.
 	Health HealthConfig
 	Retry  configretry.BackOffConfig
+	// ShutdownTimeout is how long Shutdown may take to drain the queue into Next; 0: as long as its context lasts.
+	ShutdownTimeout time.Duration
 	// Encoding is how events go to Next.
 	Encoding event.Encoding
 	// Next is the next component; nil: none, and then the events stay in the queue for another process.
@@ -182,11 +184,17 @@ func (s *Stage) closeOlder() {
 	}
 }
 
-// Shutdown drains the queue into the next component and stops the workers; upstream has stopped before. When ctx
-// ends first, what is left stays pinned for the next start, or, where nothing is pinned, is lost and reported.
+// Shutdown drains the queue into the next component and stops the workers; upstream has stopped before. When ctx or
+// the ShutdownTimeout ends first, what is left stays pinned for the next start, or, where nothing is pinned, is lost
+// and reported.
 func (s *Stage) Shutdown(ctx context.Context) error {
 	if !s.running {
 		return s.close()
+	}
+	if timeout := s.settings.ShutdownTimeout; timeout > 0 { // the Collector's own context has no end
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
 	}
 	s.running = false
 	s.shut()

@@ -38,6 +38,9 @@ type Config struct {
 	Health stage.HealthConfig `mapstructure:"health"`
 	// Retry is how deliveries that fail are tried again.
 	Retry configretry.BackOffConfig `mapstructure:"retry_on_failure"`
+	// ShutdownTimeout is how long a graceful stop may take to deliver what is in the queue; 0: for ever, as the
+	// Collector sets no limit. What is left then stays pinned for the next start.
+	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
 	// Encoding is how events go to the next component.
 	Encoding event.Encoding `mapstructure:"encoding"`
 }
@@ -158,5 +161,5 @@ func (c *Config) Validate() error {
 	if c.CommandLine.Enabled && c.Encoding != event.EncodingRecords {
 		errs = append(errs, errors.New("command_line is enabled, which needs encoding: records: the events of frames have no room for it"))
 	}
-	return errors.Join(append(errs, stage.ValidateRetry(c.Retry))...)
+	return errors.Join(append(errs, stage.ValidateRetry(c.Retry), stage.ValidateShutdownTimeout(c.ShutdownTimeout))...)
 }

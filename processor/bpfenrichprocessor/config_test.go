@@ -43,7 +43,8 @@ func TestLoadConfig(t *testing.T) {
 			Retry: configretry.BackOffConfig{
 				Enabled: true, InitialInterval: 100 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 1.5, MaxInterval: 30 * time.Second,
 			},
-			Encoding: event.EncodingFrames,
+			ShutdownTimeout: 10 * time.Second,
+			Encoding:        event.EncodingFrames,
 		}
 	}
 	noUsers := byDefault()
@@ -58,7 +59,7 @@ func TestLoadConfig(t *testing.T) {
 	all.Queue = stage.QueueConfig{Capacity: 20_000, Lanes: 4, Distribution: stage.Hash, OnFull: stage.DropOldest}
 	all.DeadLetter = stage.DeadLetterConfig{Capacity: 10, OnFull: stage.DropNewest}
 	all.Health = stage.HealthConfig{MaxDepthRatio: 0.5, MaxLoss: 10, LossWindow: 5 * time.Minute}
-	all.Retry.Enabled, all.Encoding = false, event.EncodingRecords
+	all.Retry.Enabled, all.ShutdownTimeout, all.Encoding = false, 0, event.EncodingRecords
 	for name, want := range map[string]*Config{"": byDefault(), "all": all, "no_users": noUsers, "no_table": noTable} {
 		t.Run(name, func(t *testing.T) {
 			got := load(t, "config.yaml", name)
@@ -86,6 +87,7 @@ func TestInvalidConfig(t *testing.T) {
 		"dead_letter_that_blocks":      `dead_letter: on_full is "block", must be drop_newest or drop_oldest`,
 		"retry_without_pause":          `retry_on_failure: initial_interval is 0s, which means tries without a pause: use 100ms or more, or enabled: false for no second try`,
 		"health":                       "health: max_depth_ratio is 0, must be above 0 and at most 1; with 1 a full queue is healthy",
+		"negative_shutdown_timeout":    `shutdown_timeout: -1s is negative: use 0 for no limit`,
 		"encoding":                     `encoding: "json" is unknown: use frames or records`,
 	}
 	conf, err := confmaptest.LoadConf(filepath.Join("testdata", "invalid.yaml"))

@@ -28,16 +28,17 @@ func NewFactory() processor.Factory {
 
 func createDefaultConfig() component.Config {
 	return &Config{
-		PinPath:       stage.DefaultPinPath,
-		Cache:         CacheConfig{Processes: defaultProcesses, Cgroups: defaultCgroups},
-		ProcessTable:  ProcessTableConfig{Enabled: true, Processes: defaultTable, Cgroups: defaultCgroups},
-		CommandLine:   CommandLineConfig{Redact: defaultRedact()},
-		LookupTimeout: defaultLookupTimeout,
-		PasswdFile:    "/etc/passwd",
-		Queue:         stage.NewQueueConfig(),
-		DeadLetter:    stage.NewDeadLetterConfig(),
-		Health:        stage.NewHealthConfig(),
-		Retry:         stage.NewRetryConfig(),
-		Encoding:      event.EncodingFrames,
+		PinPath:         stage.DefaultPinPath,
+		Cache:           CacheConfig{Processes: defaultProcesses, Cgroups: defaultCgroups},
+		ProcessTable:    ProcessTableConfig{Enabled: true, Processes: defaultTable, Cgroups: defaultCgroups},
+		CommandLine:     CommandLineConfig{Redact: defaultRedact()},
+		LookupTimeout:   defaultLookupTimeout,
+		PasswdFile:      "/etc/passwd",
+		Queue:           stage.NewQueueConfig(),
+		DeadLetter:      stage.NewDeadLetterConfig(),
+		Health:          stage.NewHealthConfig(),
+		Retry:           stage.NewRetryConfig(),
+		ShutdownTimeout: stage.DefaultShutdownTimeout,
+		Encoding:        event.EncodingFrames,
 	}
 }

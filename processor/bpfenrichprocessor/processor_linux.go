@@ -38,18 +38,19 @@ func newProcessor(set processor.Settings, config *Config, next consumer.Logs) *e
 		next = p.details
 	}
 	p.Stage = stage.New(stage.Settings{
-		Name:        "processor/" + set.ID.String(),
-		Telemetry:   set.TelemetrySettings,
-		PinPath:     config.PinPath,
-		ElementSize: event.EnrichedSize,
-		Queue:       config.Queue,
-		DeadLetter:  config.DeadLetter,
-		Health:      config.Health,
-		Retry:       config.Retry,
-		Encoding:    config.Encoding,
-		Next:        next,
-		Prepare:     func(batch event.Batch) error { return p.enricher.prepare(batch) },
-		Work:        func(batch event.Batch, i int, out []byte) bool { return p.enricher.work(batch, i, out) },
+		Name:            "processor/" + set.ID.String(),
+		Telemetry:       set.TelemetrySettings,
+		PinPath:         config.PinPath,
+		ElementSize:     event.EnrichedSize,
+		Queue:           config.Queue,
+		DeadLetter:      config.DeadLetter,
+		Health:          config.Health,
+		Retry:           config.Retry,
+		ShutdownTimeout: config.ShutdownTimeout,
+		Encoding:        config.Encoding,
+		Next:            next,
+		Prepare:         func(batch event.Batch) error { return p.enricher.prepare(batch) },
+		Work:            func(batch event.Batch, i int, out []byte) bool { return p.enricher.work(batch, i, out) },
 	})
 	return p
 }

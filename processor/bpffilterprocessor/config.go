@@ -3,6 +3,7 @@ package bpffilterprocessor
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"go.opentelemetry.io/collector/config/configretry"
 
@@ -27,6 +28,9 @@ type Config struct {
 	Health stage.HealthConfig `mapstructure:"health"`
 	// Retry is how deliveries that fail are tried again.
 	Retry configretry.BackOffConfig `mapstructure:"retry_on_failure"`
+	// ShutdownTimeout is how long a graceful stop may take to deliver what is in the queue; 0: for ever, as the
+	// Collector sets no limit. What is left then stays pinned for the next start.
+	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
 	// Encoding is how events go to the next component.
 	Encoding event.Encoding `mapstructure:"encoding"`
 }
@@ -60,5 +64,5 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("drop: entry %d has no condition and would drop every event: give it one, or use drop: [] to drop nothing", i))
 		}
 	}
-	return errors.Join(append(errs, stage.ValidateRetry(c.Retry))...)
+	return errors.Join(append(errs, stage.ValidateRetry(c.Retry), stage.ValidateShutdownTimeout(c.ShutdownTimeout))...)
 }

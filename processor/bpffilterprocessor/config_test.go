@@ -42,7 +42,8 @@ func TestLoadConfig(t *testing.T) {
 			Retry: configretry.BackOffConfig{
 				Enabled: true, InitialInterval: 100 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 1.5, MaxInterval: 30 * time.Second,
 			},
-			Encoding: event.EncodingFrames,
+			ShutdownTimeout: 10 * time.Second,
+			Encoding:        event.EncodingFrames,
 		}
 	}
 	nothingDropped := byDefault()
@@ -67,7 +68,8 @@ func TestLoadConfig(t *testing.T) {
 			Retry: configretry.BackOffConfig{
 				Enabled: true, InitialInterval: time.Second, Multiplier: 2, MaxInterval: 10 * time.Second, MaxElapsedTime: time.Minute,
 			},
-			Encoding: event.EncodingRecords,
+			ShutdownTimeout: time.Minute,
+			Encoding:        event.EncodingRecords,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -102,9 +104,10 @@ func TestInvalidConfig(t *testing.T) {
 		"retry_without_pause": "retry_on_failure: initial_interval is 0s, which means tries without a pause: use 100ms or more, or enabled: false for no second try\n" +
 			"retry_on_failure: max_interval is 0s, which means tries without a pause: use 100ms or more, or enabled: false for no second try\n" +
 			"retry_on_failure: multiplier is 0, which shortens the pauses to none: use 1 or more",
-		"retry":    `retry_on_failure: 'max_elapsed_time' must not be less than 'max_interval'`,
-		"health":   "health: max_depth_ratio is 0, must be above 0 and at most 1; with 1 a full queue is healthy",
-		"encoding": `encoding: "json" is unknown: use frames or records`,
+		"retry":                     `retry_on_failure: 'max_elapsed_time' must not be less than 'max_interval'`,
+		"health":                    "health: max_depth_ratio is 0, must be above 0 and at most 1; with 1 a full queue is healthy",
+		"negative_shutdown_timeout": `shutdown_timeout: -1s is negative: use 0 for no limit`,
+		"encoding":                  `encoding: "json" is unknown: use frames or records`,
 	}
 	conf, err := confmaptest.LoadConf(filepath.Join("testdata", "invalid.yaml"))
 	require.NoError(t, err)

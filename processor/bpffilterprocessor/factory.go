@@ -21,12 +21,13 @@ func NewFactory() processor.Factory {
 func createDefaultConfig() component.Config {
 	maxPID := int64(defaultDropMaxPID)
 	return &Config{
-		PinPath:    stage.DefaultPinPath,
-		Drop:       []match.Config{{Priority: []string{event.PriorityLow.String()}, PID: match.Range{Max: &maxPID}}},
-		Queue:      stage.NewQueueConfig(),
-		DeadLetter: stage.NewDeadLetterConfig(),
-		Health:     stage.NewHealthConfig(),
-		Retry:      stage.NewRetryConfig(),
-		Encoding:   event.EncodingFrames,
+		PinPath:         stage.DefaultPinPath,
+		Drop:            []match.Config{{Priority: []string{event.PriorityLow.String()}, PID: match.Range{Max: &maxPID}}},
+		Queue:           stage.NewQueueConfig(),
+		DeadLetter:      stage.NewDeadLetterConfig(),
+		Health:          stage.NewHealthConfig(),
+		Retry:           stage.NewRetryConfig(),
+		ShutdownTimeout: stage.DefaultShutdownTimeout,
+		Encoding:        event.EncodingFrames,
 	}
 }

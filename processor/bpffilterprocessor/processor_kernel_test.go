@@ -17,12 +17,15 @@ import (
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/exporter/exportertest"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/processor/processortest"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/exporter/bpfqueueexporter"
 	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/internal/stage"
 	"github.com/kernelpipe/kernelpipe/processor/bpffilterprocessor/internal/metadata"
@@ -249,6 +252,52 @@ func TestNextRefusesForGood(t *testing.T) {
 	require.NoError(t, p.ConsumeLogs(t.Context(), frame(mixed(1, 0, 400))))
 	assert.Equal(t, stage.Books{Received: 400, Delivered: 299, Filtered: 100, DeadLettered: 1}, settle(t, p))
 	assert.NotContains(t, numbers(t, next.AllLogs()), uint64(203))
+}
+
+// The worker waits in the exporter, whose Shutdown comes after that of the processor. What neither has handed on is there
+// for the next process.
+func TestShutdownBeforeAFullQueueOfTheNext(t *testing.T) {
+	config := newConfig()
+	config.PinPath, config.ShutdownTimeout = pinPath(t), 10*time.Millisecond
+	factory := bpfqueueexporter.NewFactory()
+	handOff := factory.CreateDefaultConfig().(*bpfqueueexporter.Config)
+	handOff.Name, handOff.PinPath, handOff.Queue.Capacity = "handoff", config.PinPath, 1000
+	startBoth := func() (p *filterProcessor, stop func() error) {
+		exporter, err := factory.CreateLogs(t.Context(), exportertest.NewNopSettings(factory.Type()), handOff)
+		require.NoError(t, err)
+		require.NoError(t, exporter.Start(t.Context(), componenttest.NewNopHost()))
+		p = create(t, config, exporter)
+		require.NoError(t, p.Start(t.Context(), componenttest.NewNopHost()))
+		return p, func() error {
+			return errors.Join(p.Shutdown(context.Background()), exporter.Shutdown(context.Background()))
+		}
+	}
+	p, stop := startBoth()
+	require.NoError(t, p.ConsumeLogs(t.Context(), frame(mixed(1, 0, 4000))))
+	next, err := bpf.OpenConsumer(config.PinPath, stage.QueueComponent("handoff"), stage.Queue)
+	require.NoError(t, err)
+	defer next.Close()
+	require.Eventually(t, func() bool { return next.Books().Queued == 1000 && p.Books().InFlight > 0 }, 20*time.Second, time.Millisecond)
+	ended := make(chan error, 1)
+	go func() { ended <- stop() }()
+	select {
+	case err := <-ended:
+		require.NoError(t, err)
+	case <-time.After(time.Minute):
+		require.FailNow(t, "the processor does not stop while the exporter takes nothing")
+	}
+	assert.Equal(t, bpf.QueueBooks{Received: 1000, Queued: 1000}, next.Books())
+
+	p, stop = startBoth()
+	require.Eventually(t, func() bool {
+		_, err := next.Pop(0, bpf.MaxBatch)
+		next.Ack(0)
+		return err == nil && next.Books().Delivered >= 3000
+	}, 20*time.Second, time.Millisecond)
+	assert.Equal(t, stage.Books{Received: 4000, Delivered: 3000, Filtered: 1000}, settle(t, p))
+	require.NoError(t, stop())
+	books := next.Books()
+	assert.Equal(t, bpf.QueueBooks{Received: 3000, Delivered: 3000, Redelivered: books.Redelivered}, books)
 }
 
 func TestNextProcessDeliversWhatTheLastLeft(t *testing.T) {

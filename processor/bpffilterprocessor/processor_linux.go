@@ -19,18 +19,19 @@ func newProcessor(set processor.Settings, config *Config, next consumer.Logs) (*
 		return nil, err
 	}
 	return &filterProcessor{stage.New(stage.Settings{
-		Name:        "processor/" + set.ID.String(),
-		Telemetry:   set.TelemetrySettings,
-		PinPath:     config.PinPath,
-		ElementSize: event.Size,
-		Queue:       config.Queue,
-		DeadLetter:  config.DeadLetter,
-		Health:      config.Health,
-		Retry:       config.Retry,
-		Encoding:    config.Encoding,
-		Next:        next,
-		Prepare:     check,
-		Work:        filter.work,
+		Name:            "processor/" + set.ID.String(),
+		Telemetry:       set.TelemetrySettings,
+		PinPath:         config.PinPath,
+		ElementSize:     event.Size,
+		Queue:           config.Queue,
+		DeadLetter:      config.DeadLetter,
+		Health:          config.Health,
+		Retry:           config.Retry,
+		ShutdownTimeout: config.ShutdownTimeout,
+		Encoding:        config.Encoding,
+		Next:            next,
+		Prepare:         check,
+		Work:            filter.work,
 	})}, nil
 }
 

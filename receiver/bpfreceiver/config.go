@@ -33,8 +33,8 @@ type Config struct {
 	// KeepOnShutdown leaves the probes attached at a graceful stop. What they write until the next start waits
 	// in the ring buffer.
 	KeepOnShutdown bool `mapstructure:"keep_on_shutdown"`
-	// ShutdownTimeout is how long a graceful stop may take to deliver what is in the ring buffer; 0: as long as
-	// the Collector lets it.
+	// ShutdownTimeout is how long a graceful stop may take to deliver what is in the ring buffer; 0: for ever, as
+	// the Collector sets no limit.
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
 }
 
@@ -74,10 +74,7 @@ func (c *Config) Validate() error {
 	if c.PollInterval < minPollInterval {
 		errs = append(errs, fmt.Errorf("poll_interval: %s is less than %s: use %[2]s or more", c.PollInterval, minPollInterval))
 	}
-	if c.ShutdownTimeout < 0 {
-		errs = append(errs, fmt.Errorf("shutdown_timeout: %s is negative: use 0 for no limit", c.ShutdownTimeout))
-	}
-	errs = append(errs, stage.ValidatePinPath(c.PinPath))
+	errs = append(errs, stage.ValidateShutdownTimeout(c.ShutdownTimeout), stage.ValidatePinPath(c.PinPath))
 	switch {
 	case !c.Probes.on() && !c.Queue.HasValue():
 		errs = append(errs, errNothingOn)

@@ -38,6 +38,6 @@ func newConfig() *Config {
 		RingBuffer:      RingBufferConfig{Size: 8 * MiB},
 		Encoding:        event.EncodingFrames,
 		PollInterval:    100 * time.Millisecond,
-		ShutdownTimeout: 10 * time.Second,
+		ShutdownTimeout: stage.DefaultShutdownTimeout,
 	}
 }
