@@ -32,7 +32,20 @@ type delivery struct {
 // and those go to the dead-letter queue: deliver returns how many. Its error is that the lifetime ends, or that
 // the dead-letter queue can't be written.
 func (d *delivery) deliver(batch event.Batch) (letters int, err error) {
-	attempts, err := d.try(&batch)
+	return d.deliverUntil(d.deadline(), batch)
+}
+
+// deadline is until when a batch is tried again, with all its parts; zero: for ever.
+func (d *delivery) deadline() time.Time {
+	if d.retry.MaxElapsedTime == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(d.retry.MaxElapsedTime)
+}
+
+// deliverUntil tries each part once also after the deadline: only so it is known which events are refused.
+func (d *delivery) deliverUntil(deadline time.Time, batch event.Batch) (letters int, err error) {
+	attempts, err := d.try(&batch, deadline)
 	switch {
 	case err == nil:
 		return 0, nil
@@ -43,10 +56,10 @@ func (d *delivery) deliver(batch event.Batch) (letters int, err error) {
 		first, second := batch, batch
 		first.Data, second.Data = batch.Data[:half*batch.Size], batch.Data[half*batch.Size:]
 		second.Sequence += uint64(half)
-		if letters, err = d.deliver(first); err != nil {
+		if letters, err = d.deliverUntil(deadline, first); err != nil {
 			return letters, err
 		}
-		more, err := d.deliver(second)
+		more, err := d.deliverUntil(deadline, second)
 		return letters + more, err
 	}
 	if err := d.deadLetter.put(batch, attempts, err); err != nil {
@@ -55,15 +68,14 @@ func (d *delivery) deliver(batch event.Batch) (letters int, err error) {
 	return 1, nil
 }
 
-// try hands a batch on until it is accepted, refused for good, or has been tried for as long as configured.
-func (d *delivery) try(batch *event.Batch) (attempts int, err error) {
+// try hands a batch on, once at least, until it is accepted or refused for good, or a further try would be after deadline.
+func (d *delivery) try(batch *event.Batch, deadline time.Time) (attempts int, err error) {
 	retry := d.retry
 	delays := backoff.ExponentialBackOff{
 		InitialInterval: retry.InitialInterval, RandomizationFactor: retry.RandomizationFactor,
 		Multiplier: retry.Multiplier, MaxInterval: retry.MaxInterval,
 	}
 	delays.Reset()
-	start := time.Now()
 	for {
 		clock, err := d.clocks.Get()
 		if err == nil {
@@ -75,7 +87,7 @@ func (d *delivery) try(batch *event.Batch) (attempts int, err error) {
 			return attempts, err
 		}
 		delay := delays.NextBackOff()
-		if retry.MaxElapsedTime > 0 && time.Since(start)+delay > retry.MaxElapsedTime {
+		if !deadline.IsZero() && time.Now().Add(delay).After(deadline) {
 			return attempts, err
 		}
 		d.logger.Debug("the next component refused a batch; it is tried again", zap.Error(err), zap.Duration("delay", delay))

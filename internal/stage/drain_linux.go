@@ -238,7 +238,7 @@ func (d *Drain) deliverLane(lane int) (int, error) {
 	err = d.batches(size, func(batch event.Batch) error {
 		if d.settings.Peek {
 			batch.Source, batch.Sequence = 0, batch.Sequence-d.popped.Sequence // what follows is not to take it for delivered
-			if _, err := d.delivery.try(&batch); err != nil {
+			if _, err := d.delivery.try(&batch, d.delivery.deadline()); err != nil {
 				return fmt.Errorf("the next component refused copies: %w", err)
 			}
 			return nil

@@ -217,6 +217,24 @@ func TestPoisonedEventsGoToTheDeadLetterAlone(t *testing.T) {
 	assert.Equal(t, "processor/test", event.Text(got[0].Stage[:]))
 }
 
+func TestMaxElapsedTimeIsThatOfTheWholeBatch(t *testing.T) {
+	n := newNext(t)
+	tries := map[int]int{} // by size
+	n.setRefuse(func(b event.Batch) error {
+		tries[b.Len()]++
+		return errors.New("down")
+	})
+	settings := newSettings(n, "")
+	settings.Retry.MaxElapsedTime = 20 * time.Millisecond
+	s := start(t, settings)
+	letters, err := s.delivery.deliver(batch(0, 8))
+	require.NoError(t, err)
+	assert.Equal(t, 8, letters)
+	assert.Positive(t, tries[8])
+	delete(tries, 8)
+	assert.Equal(t, map[int]int{4: 2, 2: 4, 1: 8}, tries, "its time was up before it was divided")
+}
+
 func TestOnFull(t *testing.T) {
 	for _, test := range []struct {
 		name string
