@@ -60,14 +60,19 @@ func removeEmpty(q *bpf.Queue) error {
 	return q.Remove()
 }
 
-// put keeps the one event of a batch. An event that an earlier, killed attempt has kept already is not kept again.
+// settled returns how many of the first events of a batch an earlier, interrupted attempt has settled, up to the last one
+// that it has kept here: a lane is dealt with in order, so those before it were delivered or kept as well.
+func (d *deadLetter) settled(batch event.Batch) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.queue.Settled(batch.Source, batch.Sequence, batch.Len())
+}
+
+// put keeps the one event of a batch.
 func (d *deadLetter) put(batch event.Batch, attempts int, reason error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pending++
-	if d.queue.Settled(batch.Source, batch.Sequence, 1) > 0 {
-		return nil
-	}
 	d.log(attempts, reason)
 	// That it is for good goes without saying, and there is room for a short text only.
 	text := strings.TrimPrefix(reason.Error(), "Permanent error: ")

@@ -30,8 +30,17 @@ type delivery struct {
 // deliver hands a batch to the next component until that has accepted it. A failure that may pass is
 // tried again, with back-off; after one that won't, the batch is divided to find the events that cause it,
 // and those go to the dead-letter queue: deliver returns how many. Its error is that the lifetime ends, or that
-// the dead-letter queue can't be written.
+// the dead-letter queue can't be written. Of a batch that is redelivered, what was settled before the last letter of it
+// is left out.
 func (d *delivery) deliver(batch event.Batch) (letters int, err error) {
+	if batch.Redelivered {
+		settled := d.deadLetter.settled(batch)
+		batch.Data = batch.Data[settled*batch.Size:]
+		batch.Sequence += uint64(settled)
+	}
+	if batch.Len() == 0 {
+		return 0, nil
+	}
 	return d.deliverUntil(d.deadline(), batch)
 }
 

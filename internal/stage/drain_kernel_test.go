@@ -156,6 +156,22 @@ func TestDrainTriesAgainAndLeavesWhatItCouldNotDeliver(t *testing.T) {
 	assert.EqualValues(t, 1, d.deadLetter.queue.Books().Queued)
 }
 
+func TestDrainDoesNotDeliverTheLettersOfABatchInFlight(t *testing.T) {
+	n, path := newNext(t), pinPath(t)
+	s := start(t, handoff(path, nil))
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 40))))
+	n.refuseHalfWay()
+	d, stop := startDrain(t, newDrain(n, path, "queue/handoff", Queue))
+	eventually(t, func() bool { return d.deadLetter.queue.Books().Received == 2 })
+	stop()
+	assert.Equal(t, Books{Received: 40, InFlight: 40}, s.Books())
+	n.setRefuse(nil)
+	d, _ = startDrain(t, newDrain(n, path, "queue/handoff", Queue))
+	eventually(t, func() bool { return s.Books().Delivered == 40 })
+	assert.Equal(t, append(numbers(0, 12), numbers(14, 26)...), n.got())
+	assert.EqualValues(t, 2, d.deadLetter.queue.Books().Received)
+}
+
 func TestOneDrainAtATime(t *testing.T) {
 	n, path := newNext(t), pinPath(t)
 	start(t, handoff(path, nil))

@@ -117,6 +117,11 @@ func batch(first, n int) event.Batch {
 
 func frame(b event.Batch) plog.Logs { return event.Encode(event.EncodingFrames, b, event.Clock{}) }
 
+func redelivered(b event.Batch) plog.Logs {
+	b.Redelivered = true
+	return frame(b)
+}
+
 func numbers(first, n int) []uint64 {
 	all := make([]uint64, n)
 	for i := range all {
@@ -215,6 +220,49 @@ func TestPoisonedEventsGoToTheDeadLetterAlone(t *testing.T) {
 	assert.EqualValues(t, 13, got[0].Event.Event.Bytes)
 	assert.Equal(t, "poison", event.Text(got[0].Reason[:]))
 	assert.Equal(t, "processor/test", event.Text(got[0].Stage[:]))
+}
+
+// refuseHalfWay has the next component refuse the events 12 and 13 for good, and what comes after them for now.
+func (n *next) refuseHalfWay() {
+	n.setRefuse(func(b event.Batch) error {
+		switch first, last := b.At(0).Bytes, b.At(b.Len()-1).Bytes; {
+		case first >= 14:
+			return errors.New("down")
+		case last >= 12:
+			return consumererror.NewPermanent(errors.New("poison"))
+		}
+		return nil
+	})
+}
+
+// A process that ends between a letter and the end of its batch leaves the batch to the next one, whose next component
+// accepts what was refused before. Each event has one fate all the same.
+func TestLettersOfABatchInFlightAreNotDelivered(t *testing.T) {
+	for _, lanes := range []int{1, 2} {
+		n := newNext(t)
+		settings := newSettings(n, pinPath(t))
+		settings.Queue.Lanes, settings.ShutdownTimeout = lanes, time.Millisecond
+		run := func(until func(*Stage) bool) Books {
+			s := New(settings)
+			require.NoError(t, s.Start(t.Context(), nil))
+			require.NoError(t, s.ConsumeLogs(t.Context(), redelivered(batch(0, 40))))
+			eventually(t, func() bool { return until(s) })
+			books := s.Books()
+			require.NoError(t, s.Shutdown(t.Context()))
+			return books
+		}
+		n.setRefuse(func(event.Batch) error { return errors.New("down") })
+		run(func(*Stage) bool { return true })
+		n.refuseHalfWay()
+		run(func(s *Stage) bool { return s.deadLetter.queue.Books().Received == 2 })
+		books := run(func(*Stage) bool { return true })
+		assert.LessOrEqual(t, books.Delivered, uint64(12), "never negative")
+		assert.Equal(t, books.Received, books.total())
+		n.setRefuse(nil)
+		want := Books{Received: 40, Delivered: 38, DeadLettered: 2, Redelivered: 3 * 40}
+		assert.Equal(t, want, run(func(s *Stage) bool { b := s.Books(); return b.Queued+b.InFlight == 0 }))
+		assert.Equal(t, append(numbers(0, 12), numbers(14, 26)...), sorted(n.got()), "none is delivered that is a letter, and none twice")
+	}
 }
 
 func TestMaxElapsedTimeIsThatOfTheWholeBatch(t *testing.T) {

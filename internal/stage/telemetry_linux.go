@@ -30,6 +30,7 @@ func (s *Stage) Books() Books {
 		letters -= min(d.pending, letters)
 	}
 	queue := s.queue.Books()
+	letters = min(letters, queue.Delivered) // those of a batch that an earlier process left in flight come before its end
 	return Books{
 		Received:           queue.Received,
 		Delivered:          queue.Delivered - letters,
