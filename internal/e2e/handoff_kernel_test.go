@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -219,4 +220,39 @@ func TestDeadLetters(t *testing.T) {
 	}
 	assert.Equal(t, bpf.QueueBooks{Received: events, Delivered: events}, pinnedQueue(t, pin, "processor/bpf_filter", event.Size))
 	t.Logf("%d events, %d of them dead letters, replayed in %d records", events, letters, replayed)
+}
+
+// TestDeadLettersAreThrownAway does so with the commands of docs/operations.md. The books know them still, also after a restart.
+func TestDeadLettersAreThrownAway(t *testing.T) {
+	const events = 500
+	backend, pin, telemetry := newBackend(t), pinPath(t), freeAddress(t)
+	backend.refuseLogs(func(plog.LogRecord) error { return status.Error(codes.InvalidArgument, "no") })
+	values := map[string]any{
+		"pin_path": pin, "backend": backend.address, "telemetry": prometheusReader(t, telemetry),
+		"receiver": fmt.Sprintf("probes: { simulate: { events: %d, seed: 1 } }", events),
+	}
+	books := func() map[string]int {
+		got := map[string]int{}
+		for _, metric := range []string{"received", "delivered", "dead_lettered", "dead_letter_queued", "dead_letter_replayed"} {
+			got[metric] = int(scrape(t, telemetry, "otelcol_kernelpipe_stage_"+metric))
+		}
+		return got
+	}
+	owner := run(t, configure(t, letterConfig, values))
+	require.Eventually(t, func() bool { return books()["dead_letter_queued"] == events }, 2*time.Minute, 50*time.Millisecond)
+
+	discard := run(t, "../../examples/discard-dead-letters.yaml", "--set", "receivers::bpf/discard::pin_path="+pin)
+	require.Eventually(t, func() bool { return books()["dead_letter_queued"] == 0 }, time.Minute, 50*time.Millisecond)
+	discard.terminate()
+	assert.Contains(t, discard.log.String(), fmt.Sprintf(`"log records": %d`, events))
+	want := map[string]int{"received": events, "delivered": 0, "dead_lettered": events, "dead_letter_queued": 0, "dead_letter_replayed": events}
+	assert.Equal(t, want, books())
+	owner.terminate()
+	require.NoError(t, os.RemoveAll(pin+"/receiver@bpf@discard"))
+
+	values["receiver"] = "queue: { name: none }" // nothing comes
+	owner = run(t, configure(t, letterConfig, values))
+	assert.Equal(t, want, books())
+	owner.terminate()
+	assert.NotContains(t, owner.log.String(), "discard", "nothing is left that belongs to no component")
 }
