@@ -88,22 +88,24 @@ func TestDrainWaitsThenFollowsItsOwner(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
+// tenOf makes ten events of a size, named first, first+1, …
+func tenOf(size, first int) event.Batch {
+	b := event.Batch{Source: 0x100, Sequence: uint64(first), Size: size, Data: make([]byte, 10*size)}
+	for i := range 10 {
+		*b.At(i) = *batch(first+i, 1).At(0)
+		if size == event.EnrichedSize {
+			b.Data[i*size+event.Size] = 1
+		}
+	}
+	return b
+}
+
 func TestDrainNarrowsAndRefuses(t *testing.T) {
 	n, path := newNext(t), pinPath(t)
 	s := start(t, handoff(path, nil))
-	mixed := func(first, size int) event.Batch {
-		b := event.Batch{Source: 0x100, Sequence: uint64(first), Size: size, Data: make([]byte, 10*size)}
-		for i := range 10 {
-			*b.At(i) = *batch(first+i, 1).At(0)
-			if size == event.EnrichedSize {
-				b.Data[i*size+event.Size] = 1
-			}
-		}
-		return b
-	}
-	bad := mixed(20, event.Size)
+	bad := tenOf(event.Size, 20)
 	bad.At(5).Version = 9 // no frame would bring it here; a program of others may
-	for _, b := range []event.Batch{mixed(0, event.Size), mixed(10, event.EnrichedSize), bad} {
+	for _, b := range []event.Batch{tenOf(event.Size, 0), tenOf(event.EnrichedSize, 10), bad} {
 		require.NoError(t, s.enqueue(t.Context(), b))
 	}
 	type run struct{ size, first, n int }
@@ -185,6 +187,31 @@ func TestOneDrainAtATime(t *testing.T) {
 	start(t, newSettings(n, path))
 	second.Owner = "processor/test"
 	require.ErrorIs(t, NewDrain(second).Start(&host{}, &bpf.Directory{}), bpf.ErrClaimed)
+}
+
+// After a failure a peek goes on where it was: every lane is shown, and nothing twice.
+func TestPeekGoesOnAfterAFailure(t *testing.T) {
+	n, path := newNext(t), pinPath(t)
+	s := start(t, handoff(path, func(s *Settings) { s.Queue.Lanes = 2 }))
+	require.NoError(t, s.enqueue(t.Context(), tenOf(event.Size, 0)))
+	require.NoError(t, s.enqueue(t.Context(), tenOf(event.EnrichedSize, 10)))
+	type run struct{ size, first, n int }
+	var runs []run
+	n.setRefuse(func(b event.Batch) error {
+		runs = append(runs, run{b.Size, int(b.At(0).Bytes), b.Len()})
+		if len(runs) == 2 || len(runs) == 4 {
+			return consumererror.NewPermanent(errors.New("not this time"))
+		}
+		return nil
+	})
+	settings := newDrain(n, path, "queue/handoff", Queue)
+	settings.Peek = true
+	_, stop := startDrain(t, settings)
+	eventually(t, func() bool { return len(n.got()) == 20 })
+	stop()
+	assert.Equal(t, []run{{128, 0, 5}, {256, 10, 5}, {256, 10, 5}, {128, 1, 5}, {128, 1, 5}, {256, 11, 5}}, runs)
+	assert.Equal(t, numbers(0, 20), sorted(n.got()))
+	assert.Equal(t, Books{Received: 20, InFlight: 20}, s.Books())
 }
 
 // Dead letters are looked at, then replayed, all while their owner runs.

@@ -53,6 +53,7 @@ type Drain struct {
 
 	popped  bpf.InFlight // what is delivered at the moment
 	packed  []byte
+	shown   [bpf.MaxLanes]int // by lane: how much of what is in flight a Peek has shown
 	abandon context.CancelFunc
 	stop    chan struct{} // nil: it does not run
 	worker  sync.WaitGroup
@@ -173,13 +174,13 @@ func (d *Drain) run() {
 			failing = false
 			componentstatus.ReportStatus(d.host, componentstatus.NewEvent(componentstatus.StatusOK))
 		}
-		if moved {
+		switch {
+		case moved && !d.settings.Peek:
 			idle = shortestIdle
-			if d.settings.Peek {
-				<-d.stop // once is enough
-				return
-			}
 			continue
+		case moved && err == nil:
+			<-d.stop // once is enough
+			return
 		}
 		if d.delivery.pause(idle) != nil {
 			return
@@ -234,14 +235,10 @@ func (d *Drain) deliverLane(lane int) (int, error) {
 		return 0, err
 	}
 	size := d.consumer.ElementSize()
-	letters := 0
+	letters, shown := 0, d.shown[lane]
 	err = d.batches(size, func(batch event.Batch) error {
 		if d.settings.Peek {
-			batch.Source, batch.Sequence = 0, batch.Sequence-d.popped.Sequence // what follows is not to take it for delivered
-			if _, err := d.delivery.try(&batch, d.delivery.deadline()); err != nil {
-				return fmt.Errorf("the next component refused copies: %w", err)
-			}
-			return nil
+			return d.show(lane, batch)
 		}
 		batch.Redelivered = redelivered
 		more, err := d.delivery.deliver(batch)
@@ -252,12 +249,27 @@ func (d *Drain) deliverLane(lane int) (int, error) {
 		return 0, err
 	}
 	n := len(d.popped.Data) / size
-	if !d.settings.Peek && n > 0 {
+	switch {
+	case !d.settings.Peek && n > 0:
 		d.deadLetter.acknowledge(d.consumer, lane, letters)
-	} else if n > 0 {
+	case d.shown[lane] > shown:
 		d.logger.Info("delivered copies; the events stay in the queue", zap.String("queue", d.name()), zap.Int("lane", lane), zap.Int("events", n))
 	}
 	return n, nil
+}
+
+// show delivers copies, but not those that it has delivered before a failure.
+func (d *Drain) show(lane int, batch event.Batch) error {
+	first := int(batch.Sequence - d.popped.Sequence)
+	if first < d.shown[lane] {
+		return nil
+	}
+	batch.Source, batch.Sequence = 0, uint64(first) // what follows is not to take it for delivered
+	if _, err := d.delivery.try(&batch, d.delivery.deadline()); err != nil {
+		return fmt.Errorf("the next component refused copies: %w", err)
+	}
+	d.shown[lane] = first + batch.Len()
+	return nil
 }
 
 // batches shows what was popped in runs of events that have one size and numbers without a gap.
