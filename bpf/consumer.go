@@ -125,6 +125,7 @@ func (c *Consumer) Follow() (bool, error) {
 	if offered, err := c.queue.offered(); err != nil || offered {
 		return false, err
 	}
+	waitForPrograms() // one that looked the lane up before may be about to push to it
 	if empty, err := c.queue.Empty(); err != nil || !empty {
 		return false, err
 	}

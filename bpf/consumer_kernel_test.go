@@ -5,10 +5,16 @@ package bpf
 import (
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 func openTestConsumer(t testing.TB, path string) *Consumer {
@@ -105,6 +111,76 @@ func TestConsumerFollowsItsOwner(t *testing.T) {
 	q, older := openTestQueue(t, dir, 50, 1)
 	defer q.Close()
 	assert.Empty(t, older)
+}
+
+// slowPush returns a program of others that looks up lane 0, takes a while, and pushes. Its memory is not 0 once it has the
+// lane.
+func slowPush(t testing.TB, lanes *ebpf.Map) (*ebpf.Program, memory) {
+	t.Helper()
+	const size, steps = 1 << 20, 2000
+	shared, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: size, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, shared.Close()) })
+	lookUp := func(m *ebpf.Map, result asm.Register) asm.Instructions {
+		return asm.Instructions{
+			asm.StoreImm(asm.RFP, -4, 0, asm.Word), asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, -4),
+			asm.LoadMapPtr(asm.R1, m.FD()), asm.FnMapLookupElem.Call(), asm.JEq.Imm(asm.R0, 0, "end"), asm.Mov.Reg(result, asm.R0),
+		}
+	}
+	code := append(lookUp(shared, asm.R7), lookUp(lanes, asm.R6)...)
+	code = append(code,
+		asm.StoreImm(asm.R7, 0, 1, asm.Word),
+		asm.Mov.Imm(asm.R8, 0),
+		asm.Mov.Reg(asm.R1, asm.R7).WithSymbol("step"), asm.Add.Imm(asm.R1, 8), asm.Mov.Imm(asm.R2, size-8), asm.Mov.Imm(asm.R3, 0),
+		asm.FnProbeReadKernel.Call(), // of what is not there: it clears all that it may write to
+		asm.Add.Imm(asm.R8, 1), asm.JLT.Imm(asm.R8, steps, "step"),
+		asm.Mov.Reg(asm.R1, asm.R6), asm.Mov.Reg(asm.R2, asm.R7), asm.Mov.Imm(asm.R3, 0), asm.FnMapPushElem.Call(),
+		asm.Mov.Imm(asm.R0, 0).WithSymbol("end"), asm.Return(),
+	)
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.RawTracepoint, License: "GPL", Instructions: code})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, program.Close()) })
+	mapped, err := mapMemory(shared)
+	require.NoError(t, err)
+	t.Cleanup(mapped.unmap)
+	return program, mapped
+}
+
+// A program that looked a lane up while it was offered may push to it when another is offered already.
+func TestConsumerWaitsForWhoPushes(t *testing.T) {
+	path := pinPath(t)
+	dir := directory(t, path)
+	before, _ := openTestQueue(t, dir, 100, 1)
+	defer before.Close()
+	after, older := openTestQueue(t, dir, 200, 1)
+	defer after.Close()
+	older[0].Close()
+	require.NoError(t, before.offer())
+	c := openTestConsumer(t, path)
+	defer c.Close()
+	program, has := slowPush(t, c.state.group.maps[queueMapLanes])
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(func() {
+		_, err := run(program, 0)
+		assert.NoError(t, err)
+	})
+	require.Eventually(t, func() bool { return atomic.LoadUint32(as[uint32](has)) != 0 }, 20*time.Second, 10*time.Microsecond)
+	others.Go(func() { assert.NoError(t, after.offer()) }) // which itself waits for the program, in the kernel
+	require.Eventually(t, func() bool {
+		offered, err := c.queue.offered()
+		return err == nil && !offered
+	}, 20*time.Second, 10*time.Microsecond)
+	followed, err := c.Follow()
+	require.NoError(t, err)
+	assert.False(t, followed, "an element was still to come")
+	got, err := c.Pop(0, MaxBatch)
+	require.NoError(t, err)
+	assert.Len(t, got.Data, 128)
+	c.Ack(0)
+	followed, err = c.Follow()
+	require.NoError(t, err)
+	assert.True(t, followed)
 }
 
 // A queue that another version has pinned is refused with a way out.
