@@ -49,7 +49,29 @@ func OpenDirectory(pinPath, component string) (*Directory, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return &Directory{path: path, lock: lock}, nil
+	d := &Directory{path: path, lock: lock}
+	if err := d.sweep(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// sweep removes what killed processes left unfinished. Nobody else makes anything here, and a consumer that is removing a
+// drained queue at this moment does not mind help.
+func (d *Directory) sweep() error {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return fmt.Errorf("pin directory: %w", err)
+	}
+	for _, entry := range entries {
+		if !strings.HasSuffix(entry.Name(), unfinished) {
+			continue
+		}
+		if err := os.RemoveAll(d.join(entry.Name())); err != nil {
+			return fmt.Errorf("remove what is unfinished: %w", err)
+		}
+	}
+	return nil
 }
 
 // patience is how long a claim waits for a process that is about to end, or only looks (Orphans).

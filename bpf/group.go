@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unfinished marks a group that its process did not live to complete. Nothing has used it yet.
+// unfinished marks a group that is being made or removed: nothing uses it yet, or any more. One that its process did not live
+// to make or to remove goes when its directory is opened next.
 const unfinished = "-unfinished"
 
 // group is a set of maps that are made, pinned and adopted together: all of them or none.
@@ -46,9 +47,6 @@ func (e *ShapeError) Unwrap() error { return e.Err }
 // with initialize, and pins them. Where path is empty they are made and not pinned.
 func openGroup(path string, specs map[string]*ebpf.MapSpec, initialize func(map[string]*ebpf.Map) error) (*group, error) {
 	if path != "" {
-		if err := os.RemoveAll(path + unfinished); err != nil {
-			return nil, fmt.Errorf("remove unfinished %s: %w", path, err)
-		}
 		switch _, err := os.Stat(path); {
 		case err == nil:
 			return adoptGroup(path, specs)
