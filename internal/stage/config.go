@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -31,6 +32,15 @@ func ValidateShutdownTimeout(timeout time.Duration) error {
 		return fmt.Errorf("shutdown_timeout: %s is negative: use 0 for no limit", timeout)
 	}
 	return nil
+}
+
+// WithShutdownTimeout returns the context of a graceful stop. It ends with ctx, to which the Collector gives no end, or after
+// timeout, unless that is 0.
+func WithShutdownTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, timeout)
 }
 
 // NewRetryConfig returns the defaults for the delivery to the next component: it is tried again for ever.

@@ -191,11 +191,8 @@ func (s *Stage) Shutdown(ctx context.Context) error {
 	if !s.running {
 		return s.close()
 	}
-	if timeout := s.settings.ShutdownTimeout; timeout > 0 { // the Collector's own context has no end
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
-	}
+	ctx, cancel := WithShutdownTimeout(ctx, s.settings.ShutdownTimeout)
+	defer cancel()
 	s.running = false
 	s.shut()
 	close(s.stop)

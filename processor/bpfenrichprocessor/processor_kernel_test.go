@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+	"go.uber.org/zap"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/internal/stage"
@@ -189,6 +190,29 @@ func TestShutdownDrainsIntoASlowNext(t *testing.T) {
 	require.NoError(t, p.ConsumeLogs(t.Context(), frame(own(1, 0, 4000))))
 	require.NoError(t, p.Shutdown(t.Context()))
 	assert.Len(t, next.numbers(), 4000)
+}
+
+func TestShutdownWhileALookupHangs(t *testing.T) {
+	config := newConfig()
+	config.ShutdownTimeout = 10 * time.Millisecond
+	p := start(t, config, consumertest.NewNop())
+	require.NoError(t, p.enricher.resolver.stop(t.Context()))
+	source := hanging{make(chan struct{})}
+	r := newResolver(zap.NewNop(), func() []processSource { return []processSource{source} }, nil, nil)
+	r.start()
+	p.enricher.resolver = r
+	r.jobs <- job{process: identity{1, 1}}
+	require.Eventually(t, func() bool { return len(r.jobs) == 0 }, 10*time.Second, time.Millisecond)
+	ended := make(chan error, 1)
+	go func() { ended <- p.Shutdown(context.Background()) }()
+	select {
+	case err := <-ended:
+		require.ErrorContains(t, err, "a lookup in the file system hangs")
+	case <-time.After(time.Minute):
+		require.FailNow(t, "the processor does not stop while a lookup hangs")
+	}
+	close(source.gate)
+	config.ShutdownTimeout = 0 // the second one, at the end of the test, waits
 }
 
 func TestNextRefuses(t *testing.T) {

@@ -152,6 +152,8 @@ func (p *enrichProcessor) Shutdown(ctx context.Context) error {
 		p.telemetry = nil
 	}
 	if p.enricher != nil {
+		ctx, cancel := stage.WithShutdownTimeout(ctx, p.config.ShutdownTimeout) // one of its own, however long the stage took
+		defer cancel()
 		if hangs := p.enricher.resolver.stop(ctx); hangs != nil {
 			return errors.Join(err, hangs) // and it needs what would be closed below
 		}

@@ -137,11 +137,8 @@ func (r *bpfReceiver) Shutdown(ctx context.Context) error {
 	if r.dir == nil {
 		return nil
 	}
-	if r.config.ShutdownTimeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.config.ShutdownTimeout)
-		defer cancel()
-	}
+	ctx, cancel := stage.WithShutdownTimeout(ctx, r.config.ShutdownTimeout)
+	defer cancel()
 	var err error
 	if r.queue != nil {
 		err = r.queue.Shutdown(ctx)
