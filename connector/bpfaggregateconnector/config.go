@@ -45,6 +45,9 @@ type Config struct {
 	CardinalityLimit int `mapstructure:"cardinality_limit"`
 	// ExpireAfter is how long a series without events is kept, and for as long as a window is; 0: for ever.
 	ExpireAfter time.Duration `mapstructure:"expire_after"`
+	// ShutdownTimeout is how long a graceful stop may take to export a last time; 0: for ever, as the Collector sets no
+	// limit. What is not exported then stays pinned for the next start.
+	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
 	// Metrics is the metrics by name: settings for those that are there by default, and further ones.
 	Metrics map[string]MetricConfig `mapstructure:"metrics"`
 	// ResourceAttributes says which attributes describe this host.
@@ -104,7 +107,7 @@ func checkMetrics(conf *confmap.Conf) error {
 
 // Validate reports everything that is wrong.
 func (c *Config) Validate() error {
-	errs := []error{stage.ValidatePinPath(c.PinPath)}
+	errs := []error{stage.ValidatePinPath(c.PinPath), stage.ValidateShutdownTimeout(c.ShutdownTimeout)}
 	if c.Interval < minInterval {
 		errs = append(errs, fmt.Errorf("interval is %s, must be at least %s", c.Interval, minInterval))
 	}

@@ -31,7 +31,7 @@ func TestLoadConfig(t *testing.T) {
 	byDefault := func() *Config { return createDefaultConfig().(*Config) }
 	all := byDefault()
 	all.PinPath, all.Interval, all.Temporality, all.CardinalityLimit, all.ExpireAfter = "/sys/fs/bpf/mine", 15*time.Second, Delta, 100, 0
-	all.ResourceAttributes.HostName.Enabled = false
+	all.ShutdownTimeout, all.ResourceAttributes.HostName.Enabled = time.Minute, false
 	set := func(config *Config, name string, change func(*MetricConfig)) {
 		metric, ok := config.Metrics[name]
 		if !ok {
@@ -98,6 +98,7 @@ func TestValidate(t *testing.T) {
 		{"limit too high", func(c *Config) { c.CardinalityLimit = 1e9 }, "cardinality_limit is 1000000000"},
 		{"expiry within an interval", func(c *Config) { c.ExpireAfter = time.Second }, "expire_after is 1s, must be at least the interval of 10s"},
 		{"negative expiry", func(c *Config) { c.ExpireAfter = -1 }, "expire_after is -1ns"},
+		{"negative shutdown_timeout", func(c *Config) { c.ShutdownTimeout = -1 }, "shutdown_timeout: -1ns is negative"},
 		{"name", func(c *Config) { c.Metrics["1 metric"] = c.Metrics["kernel.events"] }, "metrics: 1 metric: the name must be"},
 		{"kind", metric(func(m *MetricConfig) { m.Kind = "" }), "metrics: mine: no such metric: a metric of your own needs a kind, one of events, bytes, duration, latency, rate, quantiles; those that are there by default are kernel.event.duration, "},
 		{"unknown kind", metric(func(m *MetricConfig) { m.Kind = "count" }), `metrics: mine: kind is "count", must be one of events, bytes, duration, latency, rate, quantiles`},

@@ -626,9 +626,8 @@ func TestShutdownWithDeadBackend(t *testing.T) {
 			c.config.Interval = time.Millisecond
 			require.NoError(t, c.Start(t.Context(), componenttest.NewNopHost()))
 			feed(t, c, workload()...)
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-			require.NoError(t, c.Shutdown(ctx), "what was not exported is pinned")
+			c.config.ShutdownTimeout = 100 * time.Millisecond
+			require.NoError(t, c.Shutdown(context.Background()), "what was not exported is pinned")
 			out := &sink{}
 			config.Interval = time.Hour
 			c = start(t, config, out)
@@ -639,7 +638,7 @@ func TestShutdownWithDeadBackend(t *testing.T) {
 			c = create(t, config, hanging{})
 			require.NoError(t, c.Start(t.Context(), componenttest.NewNopHost()))
 			feed(t, c, workload()...)
-			ctx, cancel = context.WithTimeout(t.Context(), 10*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 			defer cancel()
 			require.ErrorContains(t, c.Shutdown(ctx), "the last metrics were not exported and are lost, as there is no pin_path")
 		})

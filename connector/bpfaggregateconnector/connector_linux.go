@@ -19,6 +19,7 @@ import (
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/connector/bpfaggregateconnector/internal/metadata"
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/stage"
 )
 
 // aggregateConnector is the component: an aggregator for the logs that come in, an exporter for the metrics that
@@ -306,12 +307,14 @@ func (c *aggregateConnector) export(ctx context.Context) error {
 	return err
 }
 
-// Shutdown exports a last time; upstream has stopped before. What can't be exported stays pinned for the next start
-// or, where nothing is pinned, is lost and reported.
+// Shutdown exports a last time; upstream has stopped before. What can't be exported until ctx or the shutdown_timeout ends
+// stays pinned for the next start or, where nothing is pinned, is lost and reported.
 func (c *aggregateConnector) Shutdown(ctx context.Context) error {
 	if c.stop == nil {
 		return c.close()
 	}
+	ctx, cancel := stage.WithShutdownTimeout(ctx, c.config.ShutdownTimeout)
+	defer cancel()
 	close(c.stop)
 	c.stop = nil
 	finished := make(chan struct{})

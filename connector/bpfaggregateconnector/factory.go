@@ -23,6 +23,7 @@ func createDefaultConfig() component.Config {
 		Temporality:        Cumulative,
 		CardinalityLimit:   2000,
 		ExpireAfter:        time.Hour,
+		ShutdownTimeout:    stage.DefaultShutdownTimeout,
 		Metrics:            defaultMetrics(),
 		ResourceAttributes: metadata.DefaultResourceAttributesConfig(),
 	}
