@@ -13,7 +13,8 @@ import (
 // A record is an event as a log record of its own. What an event does not have, its record does not have
 // either: an attribute that is absent means zero. Decoding gives the same event again, but for bytes that
 // mean nothing (padding, and a payload where the category has none) and for strings that are no valid
-// UTF-8: each run of bad bytes becomes a question mark.
+// UTF-8: each run of bad bytes becomes a question mark. A name that others made longer than an event has
+// room for is cut and flagged.
 
 // recordEventPrefix begins the event name of a record: kernel.<category>.<operation>.
 const recordEventPrefix = "kernel."

@@ -33,6 +33,9 @@ func decodeRecord(record plog.LogRecord, e *Enriched) (size int, err error) {
 	if !r.timed {
 		return 0, refuse(ReasonEvent, 1, "attribute %s is missing", attributeBootTime)
 	}
+	if r.nameCut { // the flags of the record may come after its name
+		e.Event.Flags |= FlagNameCut
+	}
 	return r.size, nil
 }
 
@@ -42,6 +45,7 @@ type recordReader struct {
 	size    int
 	timed   bool // the event has its time
 	exact   bool // the duration is there in ns
+	nameCut bool // it was longer than the payload
 }
 
 func (r *recordReader) attribute(key string, value pcommon.Value) error {
@@ -110,12 +114,26 @@ func (r *recordReader) payload(key string, value pcommon.Value) error {
 		return readNetwork(e.Network(), key, value)
 	case e.Category == CategoryFilesystem && (key == attributeFileName || key == attributeFilePath),
 		e.Category == CategoryProcess && e.Operation == ProcessExec && key == attributeExecutablePath:
-		return readText(e.Payload[:], value)
+		return r.name(value)
 	case e.Category == CategoryProcess && e.Operation == ProcessFork && key == attributeChildPID:
 		return readInt(&e.Lifecycle().ChildTGID, value)
 	case e.Category == CategoryProcess && e.Operation == ProcessExit && key == attributeExitSignal:
 		return readInt(&e.Lifecycle().Signal, value)
 	}
+	return nil
+}
+
+// name reads a payload that is one. It may be longer than any encoder makes it: enrichment puts in the whole path of an executable.
+func (r *recordReader) name(value pcommon.Value) error {
+	text, err := textOf(value)
+	if err != nil {
+		return err
+	}
+	room := r.event.Payload[:]
+	if r.nameCut = len(text) > len(room); r.nameCut {
+		text = text[:len(room)-1]
+	}
+	clear(room[copy(room, text):])
 	return nil
 }
 
@@ -221,15 +239,27 @@ func readUserID(to *uint32, value pcommon.Value) error {
 
 // readText fills a room for a string, which must fit: an encoder never makes it longer.
 func readText(room []byte, value pcommon.Value) error {
-	if value.Type() != pcommon.ValueTypeStr {
-		return wrongType(value, pcommon.ValueTypeStr)
+	text, err := textOf(value)
+	if err != nil {
+		return err
 	}
-	text := value.Str()
-	if len(text) > len(room) || strings.IndexByte(text, 0) >= 0 {
-		return fmt.Errorf("%q has more than %d bytes or a NUL", text, len(room))
+	if len(text) > len(room) {
+		return fmt.Errorf("%q has more than %d bytes", text, len(room))
 	}
 	clear(room[copy(room, text):])
 	return nil
+}
+
+// textOf returns a string that may stand in a NUL-terminated room.
+func textOf(value pcommon.Value) (string, error) {
+	if value.Type() != pcommon.ValueTypeStr {
+		return "", wrongType(value, pcommon.ValueTypeStr)
+	}
+	text := value.Str()
+	if strings.IndexByte(text, 0) >= 0 {
+		return "", fmt.Errorf("%q has a NUL", text)
+	}
+	return text, nil
 }
 
 // readHex reads hexadecimal digits, with or without the dashes of a UUID.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -189,6 +190,10 @@ func TestBadRecords(t *testing.T) {
 		{"no number", func(r plog.LogRecord) { r.Attributes().PutDouble(attributeDuration, math.NaN()) }, "NaN s is no duration"},
 		{"command", func(r plog.LogRecord) { r.Attributes().PutStr(attributeThreadName, "0123456789abcdefg") }, "more than 16 bytes"},
 		{"NUL", func(r plog.LogRecord) { r.Attributes().PutStr(attributeThreadName, "a\x00b") }, "a NUL"},
+		{"NUL in a name", func(r plog.LogRecord) {
+			r.SetEventName("kernel.process.exec")
+			r.Attributes().PutStr(attributeExecutablePath, strings.Repeat("x", 2*NameLen)+"\x00")
+		}, "a NUL"},
 		{"name type", func(r plog.LogRecord) { r.Attributes().PutInt(attributeThreadName, 1) }, "expected a Str"},
 		{"user", func(r plog.LogRecord) { r.Attributes().PutStr(attributeUserID, "root") }, `"root" is no user ID`},
 		{"user type", func(r plog.LogRecord) { r.Attributes().PutInt(attributeUserID, 0) }, "expected a Str"},
@@ -211,6 +216,47 @@ func TestBadRecords(t *testing.T) {
 			assert.Equal(t, []Batch{batch}, batches, "a bad record does not affect the next")
 			require.Len(t, refused, 1)
 			assert.ErrorContains(t, refused[0], test.detail)
+		})
+	}
+}
+
+// TestLongNames: of an executable enrichment puts the whole path into a record, which an event has no room for.
+func TestLongNames(t *testing.T) {
+	exec, open := examples()[11], examples()[7]
+	long, full := strings.Repeat("/long", 51), strings.Repeat("x", NameLen)
+	for _, test := range []struct {
+		name  string
+		event Event
+		key   string
+		text  string
+		want  string
+		cut   Flags
+	}{
+		{"path", exec, attributeExecutablePath, long, long[:NameLen-1], FlagNameCut},
+		{"file", open, attributeFilePath, long, long[:NameLen-1], FlagNameCut},
+		{"one byte too many", exec, attributeExecutablePath, full + "x", full[1:], FlagNameCut},
+		{"in the middle of a character", exec, attributeExecutablePath, full[2:] + "\u20ac", full[2:] + "\xe2", FlagNameCut},
+		{"all of the room", exec, attributeExecutablePath, full, full, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, flags := range []Flags{0, FlagNoDuration} {
+				for _, before := range []bool{false, true} {
+					e := test.event
+					e.Flags = flags
+					logs := Encode(EncodingRecords, Batch{Size: Size, Data: Bytes([]Event{e})}, Clock{})
+					attributes := onlyRecord(logs).Attributes()
+					attributes.PutStr(test.key, test.text)
+					if before {
+						attributes.Remove(attributeFlags)
+						attributes.PutInt(attributeFlags, int64(flags))
+					}
+					e.Flags |= test.cut
+					clear(e.Payload[copy(e.Payload[:], test.want):])
+					batches, refused := decodeAll(t, logs)
+					require.Empty(t, refused)
+					assert.Equal(t, []Batch{{Size: Size, Data: Bytes([]Event{e})}}, batches)
+				}
+			}
 		})
 	}
 }
@@ -276,6 +322,11 @@ func FuzzDecodeRecords(f *testing.F) {
 			f.Add(data)
 		}
 	}
+	long := Encode(EncodingRecords, Batch{Size: Size, Data: Bytes(examples()[11:12])}, Clock{})
+	onlyRecord(long).Attributes().PutStr(attributeExecutablePath, strings.Repeat("/\u20ac", 30))
+	data, err := marshaler.MarshalLogs(long)
+	require.NoError(f, err)
+	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var unmarshaler plog.ProtoUnmarshaler
 		logs, err := unmarshaler.UnmarshalLogs(data)

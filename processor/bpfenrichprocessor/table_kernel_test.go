@@ -274,6 +274,36 @@ func TestPathsAndCommandLinesInRecords(t *testing.T) {
 	}
 }
 
+// Who gets such records decodes them again, though a path has less room in an event.
+func TestRecordsAreDecodedAgain(t *testing.T) {
+	const times = 3
+	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 200))
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	path := filepath.Join(dir, "kp-again")
+	require.NoError(t, testprogram.Write(path, testprogram.Brief))
+	next, config := &sink{}, newConfig()
+	config.Encoding, config.CommandLine.Enabled = event.EncodingRecords, true
+	behind := start(t, newConfig(), next)
+	p := start(t, config, behind)
+	traceBy(t, p, map[string]any{"probes": map[string]any{"process": map[string]any{"command": []any{"kp-again"}}}})
+	for range times {
+		require.NoError(t, exec.Command(path, strings.Repeat("x", 300)).Run())
+	}
+	require.Eventually(t, func() bool { return p.Books().Delivered == 2*times }, 20*time.Second, time.Millisecond)
+	assert.EqualValues(t, 2*times, settle(t, behind).Delivered)
+	execs := 0
+	for _, e := range next.all() {
+		assert.Equal(t, "kp-again", event.Text(e.Context.Executable[:]))
+		assert.Equal(t, event.MissingNothing, e.Context.Reason)
+		if isExec(&e.Event) {
+			execs++
+			assert.Equal(t, path[:event.NameLen-1], e.Event.Name())
+			assert.Equal(t, event.FlagNameCut, e.Event.Flags)
+		}
+	}
+	assert.Equal(t, times, execs)
+}
+
 func TestHostileNames(t *testing.T) {
 	next, config := &records{}, newConfig()
 	config.Encoding, config.CommandLine.Enabled, config.PasswdFile = event.EncodingRecords, true, ""
