@@ -172,7 +172,8 @@ func (t *ProcessTable) attach(spec *ebpf.CollectionSpec) error {
 	if err != nil {
 		return err
 	}
-	goesOn := slices.Contains(numbers, int(state.Generation)) // the programs of before did not stop
+	// The programs of before did not stop; or they did, and a process lived to make good for that.
+	kept := slices.Contains(numbers, int(state.Generation)) && state.SinceNs != 0
 	// Programs of before write to the entries of before.
 	if t.attached, err = attach(t.dir, tracepoints, state.Generation, next, t.entries.adopted && len(t.earlier) == 0); err != nil {
 		return err
@@ -187,17 +188,20 @@ func (t *ProcessTable) attach(spec *ebpf.CollectionSpec) error {
 		return err
 	}
 	waitForPrograms()
-	if adopted && state.SinceNs != 0 {
+	if adopted && kept {
 		return nil
 	}
 	since := bootNow()
+	if !kept {
+		atomic.StoreUint64(&state.SinceNs, 0) // so that entries are renewed
+	}
 	if err := t.moveEarlier(); err != nil {
 		return err
 	}
 	if err := t.countLiving(); err != nil {
 		return err
 	}
-	if !goesOn || state.SinceNs == 0 {
+	if !kept {
 		atomic.StoreUint64(&state.SinceNs, since)
 	}
 	return nil

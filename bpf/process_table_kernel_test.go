@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -306,6 +308,149 @@ func TestRestarts(t *testing.T) {
 	require.NoError(t, fourth.Detach())
 	fourth.Close()
 	require.NoError(t, dir.Close())
+}
+
+// shell starts a shell that waits for proceed before it goes on with the script, as the table has it.
+func shell(t *testing.T, table *ProcessTable, script string, arguments ...string) (cmd *exec.Cmd, id ProcessID, proceed func()) {
+	t.Helper()
+	cmd = exec.Command("/bin/sh", append([]string{"-c", "read x; " + script}, arguments...)...)
+	input, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	id = processOf(t, table, cmd.Process.Pid)
+	require.Eventually(t, func() bool { return entryOf(t, table, id).Comm() == "sh" }, 10*time.Second, time.Millisecond)
+	return cmd, id, func() {
+		_, err := io.WriteString(input, "\n")
+		require.NoError(t, err)
+	}
+}
+
+// While the table is not kept, processes become other programs. What it has of those is right again when it is kept again;
+// what it has of the others stays.
+func TestProgramsExecutedInAGap(t *testing.T) {
+	config := sizes
+	config.Arguments = true
+	programs := t.TempDir()
+	require.NoError(t, os.Chmod(filepath.Dir(programs), 0o755)) // another user executes what is in it
+	endless := filepath.Join(programs, "endless")
+	require.NoError(t, testprogram.Write(endless, testprogram.Endless))
+	require.NoError(t, os.Chmod(endless, 0o755))
+	dir := directory(t, pinPath(t))
+	first := openTable(t, dir, config)
+
+	lasting := exec.Command(brief(t, "brief"), endless, "argument")
+	require.NoError(t, lasting.Start())
+	stays := processOf(t, first, lasting.Process.Pid)
+	require.Eventually(t, func() bool { return entryOf(t, first, stays).BaseName() == "endless" }, 10*time.Second, time.Millisecond)
+	defer func() {
+		_ = lasting.Process.Kill()
+		_ = lasting.Wait()
+	}()
+	other, changes, toOther := shell(t, first, "exec setpriv --reuid 12345 "+endless)
+	again, executes, toItself := shell(t, first, `exec /bin/sh -c "read y" twice`)
+	ending, ends, toEnd := shell(t, first, "exit 0")
+	had := *entryOf(t, first, stays)
+	before := []ProcessEntry{*entryOf(t, first, changes), *entryOf(t, first, executes), *entryOf(t, first, ends)}
+	for _, entry := range before {
+		_, complete := entry.Earlier()
+		assert.True(t, complete)
+		_, _, ok := entry.ArgumentList()
+		assert.True(t, ok)
+	}
+	require.NoError(t, first.Detach())
+	first.Close()
+
+	toOther()
+	toItself()
+	toEnd()
+	command := func(cmd *exec.Cmd) string {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid))
+		require.NoError(t, err)
+		return string(line)
+	}
+	require.Eventually(t, func() bool { return command(other) == endless+"\x00" }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.HasSuffix(command(again), "\x00twice\x00") && !strings.Contains(command(again), "exec")
+	},
+		10*time.Second, time.Millisecond)
+	require.NoError(t, unix.Waitid(unix.P_PID, ending.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil), "it stays a zombie")
+
+	gap := bootNow()
+	second := openTable(t, dir, config)
+	same := func(table *ProcessTable) {
+		t.Helper()
+		entry := *entryOf(t, table, stays)
+		entry.Process.Seen, entry.Process.Version = had.Process.Seen, had.Process.Version
+		assert.Equal(t, had, entry)
+	}
+	same(second)
+
+	entry := entryOf(t, second, changes)
+	path, cut := entry.Path()
+	assert.Equal(t, endless, path)
+	assert.False(t, cut)
+	assert.Equal(t, "endless", entry.BaseName())
+	assert.Equal(t, "endless", entry.Comm())
+	assert.EqualValues(t, 12345, entry.UID())
+	assert.Equal(t, before[0].Parent(), entry.Parent())
+	assert.Greater(t, entry.Since(), gap)
+	images, complete := entry.Earlier()
+	assert.False(t, complete, "nobody knows since when")
+	assert.Equal(t, []Image{{Until: entry.Since()}}, images)
+	_, _, ok := entry.ArgumentList()
+	assert.False(t, ok, "nobody saw them")
+
+	entry = entryOf(t, second, executes)
+	_, _, ok = entry.ArgumentList()
+	assert.False(t, ok, "they are others")
+	images, complete = entry.Earlier()
+	assert.True(t, complete)
+	assert.Len(t, images, 1)
+
+	entry = entryOf(t, second, ends)
+	assert.Greater(t, entry.Exit(), gap, "it has ended unseen")
+	path, _ = entry.Path()
+	want, _ := before[2].Path()
+	assert.Equal(t, want, path)
+	second.Close() // as a kill does it: the programs go on
+
+	third := openTable(t, dir, config)
+	same(third)
+	third.Close()
+	fourth := openTable(t, dir, ProcessTableConfig{Processes: 8192, Cgroups: 2048, Arguments: true})
+	same(fourth)
+	require.NoError(t, fourth.Detach())
+	fourth.Close()
+}
+
+// The table may be just about to be filled when a process forks: what it says of that one need not be true yet.
+func TestForkBeforeTheParentIsRenewed(t *testing.T) {
+	table := openTable(t, directory(t, ""), sizes)
+	defer table.Close()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	own := processOf(t, table, os.Getpid())
+	key := processTableKpProcessId{StartNs: own.Start, Tgid: own.TGID}
+	processes := table.entries.maps[processTableMapProcesses]
+	var entry processTableKpProcessEntry
+	require.NoError(t, processes.Lookup(&key, &entry))
+	program := brief(t, "brief")
+	copy(entry.Path[:], []int8{'/', 'o', 'l', 'd', 0})
+	entry.Base = 1
+	for seen, want := range map[uint8]string{entry.Seen: "old", 0: filepath.Base(self)} {
+		entry.Seen = seen
+		require.NoError(t, processes.Update(&key, &entry, ebpf.UpdateExist))
+		cmd := exec.Command(program)
+		require.NoError(t, cmd.Run())
+		images, complete := entryOf(t, table, processOf(t, table, cmd.Process.Pid)).Earlier()
+		assert.True(t, complete)
+		require.Len(t, images, 1)
+		assert.Equal(t, want, images[0].BaseName)
+	}
 }
 
 func TestCgroupsOutliveThemselves(t *testing.T) {

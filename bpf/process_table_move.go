@@ -224,8 +224,8 @@ func all[K comparable, V any](m *ebpf.Map, visit func(K, V) error) error {
 	}
 }
 
-// countLiving puts the processes in that run and are missing, and notes the end of those that run no more: nobody
-// saw it.
+// countLiving puts the processes in that run and are missing, renews what the table has of the others if it was not kept, and
+// notes the end of those that run no more: nobody saw it.
 func (t *ProcessTable) countLiving() error {
 	type key = processTableKpProcessId
 	state := t.state()

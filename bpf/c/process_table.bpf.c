@@ -222,6 +222,19 @@ static __always_inline void describe(struct kp_process_entry *entry, struct task
 	describe_owner(entry, task);
 }
 
+/* Between the two, what is in the entry is no answer. An exec may come while the table is being filled: hence the atomics. */
+static __always_inline void begin_change(struct kp_process_entry *entry)
+{
+	__sync_fetch_and_add(&entry->version, 1);
+	BARRIER();
+}
+
+static __always_inline void end_change(struct kp_process_entry *entry)
+{
+	BARRIER();
+	__sync_fetch_and_add(&entry->version, 1);
+}
+
 /* Makes the entry an answer. */
 static __always_inline void publish(struct kp_process_entry *entry, const struct kp_process_id *id)
 {
@@ -253,7 +266,7 @@ int table_fork(__u64 *ctx)
 		return 0;
 	describe(entry, child);
 	from = bpf_map_lookup_elem(&processes, &of);
-	if (from && from->id.start_ns) { /* it runs what its parent runs */
+	if (from && from->id.start_ns && from->seen == state.living) { /* it runs what its parent runs */
 		entry->legacy = from->legacy;
 		entry->base = from->base;
 		entry->flags |= from->flags & (KP_PROCESS_PATH_CUT | KP_PROCESS_PATH_UNREADABLE | KP_PROCESS_KERNEL);
@@ -329,8 +342,7 @@ int table_exec(__u64 *ctx)
 		entry->earlier[0].until_ns = now;
 		publish(entry, &id);
 	} else {
-		entry->version++;
-		BARRIER();
+		begin_change(entry);
 		slot = entry->execs % KP_EARLIER;
 		image = &entry->earlier[slot];
 		image->until_ns = now;
@@ -339,8 +351,7 @@ int table_exec(__u64 *ctx)
 		describe_owner(entry, task);
 		entry->exec_ns = now;
 		entry->execs++;
-		BARRIER();
-		entry->version++;
+		end_change(entry);
 	}
 	if (state.with_arguments)
 		keep_arguments(&id, task);
@@ -563,7 +574,66 @@ static __always_inline void find_cgroups(struct scratch *scratch, struct task_st
 			return;
 }
 
-/* Puts the processes in that were there before. One that forks, executes or ends meanwhile is in already, or seen here. */
+/* Whether two paths are the same. A function of its own, so that the verifier reads its loop once for each caller. */
+static __noinline bool same_path(const char *path, const char *other)
+{
+	for (int i = 0; i < KP_PATH_LEN; i++) {
+		if (path[i] != other[i])
+			return false;
+		if (!path[i])
+			return true;
+	}
+	return true;
+}
+
+/* What is to be seen of a process that was there before, in scratch->entry. */
+static __always_inline void find(struct scratch *scratch, struct task_struct *task)
+{
+	struct kp_process_entry *entry = &scratch->entry;
+
+	__builtin_memset(entry, 0, sizeof(*entry));
+	entry->flags = KP_PROCESS_FOUND;
+	describe(entry, task);
+	set_path(entry, &scratch->path, task);
+	find_cgroups(scratch, task);
+}
+
+/*
+ * Takes over what is to be seen now of a process whose entry nobody has kept for a while. If it has executed another program,
+ * it is not known when, nor with what arguments, nor what it ran between the two.
+ */
+static __always_inline void renew(struct kp_process_entry *entry, const struct kp_process_id *id,
+				  const struct kp_process_entry *found, struct mm_struct *mm)
+{
+	struct kp_arguments *kept = bpf_map_lookup_elem(&arguments, id);
+	bool same = found->flags & KP_PROCESS_PATH_UNREADABLE /* such as that of one which is ending */ ||
+		    same_path(entry->path, found->path);
+
+	if (kept && (!same || (mm && kept->length != (__u32)(mm->arg_end - mm->arg_start))))
+		kept->start_ns = 0;
+	begin_change(entry);
+	entry->legacy = found->legacy;
+	if (!same) {
+		bpf_probe_read_kernel(entry->path, KP_PATH_LEN, found->path); /* it can't fail: it reads a map */
+		entry->base = found->base;
+		entry->flags = found->flags;
+		__builtin_memcpy(entry->comm, found->comm, sizeof(entry->comm));
+		entry->cgroup_id = found->cgroup_id;
+		entry->uid = found->uid;
+		entry->exec_ns = bpf_ktime_get_boot_ns();
+		entry->execs = 1;
+		entry->earlier[0].until_ns = entry->exec_ns;
+		entry->earlier[0].base[0] = 0;
+	}
+	end_change(entry);
+}
+
+#define RENEWALS 2 /* an exec takes longer than one */
+
+/*
+ * Puts the processes in that were there before, and renews the entries of a table that was not kept for a while. A process
+ * that forks, executes or ends meanwhile is in already, or seen here.
+ */
 SEC("iter/task")
 int table_fill(struct bpf_iter__task *ctx)
 {
@@ -571,6 +641,7 @@ int table_fill(struct bpf_iter__task *ctx)
 	struct kp_process_entry *entry;
 	struct kp_process_id id;
 	struct scratch *scratch;
+	struct mm_struct *mm;
 
 	if (!task || task->pid != task->tgid)
 		return 0;
@@ -579,21 +650,29 @@ int table_fill(struct bpf_iter__task *ctx)
 		return 0;
 	id = id_of(task);
 	entry = bpf_map_lookup_elem(&processes, &id);
-	if (entry) {
-		entry->seen = state.living;
+	if (entry && !entry->id.start_ns) /* another program is about to make it an answer */
 		return 0;
+	if (!entry) {
+		find(scratch, task);
+		publish(&scratch->entry, &id);
+		if (insert(&id, &scratch->entry, KP_TABLE_FOUND))
+			return 0;
+		entry = bpf_map_lookup_elem(&processes, &id);
+		if (!entry)
+			return 0;
+	} else if (!state.since_ns && !entry->exit_ns) {
+		for (int i = 0; i < RENEWALS; i++) {
+			mm = task->mm;
+			find(scratch, task);
+			renew(entry, &id, &scratch->entry, mm);
+			BARRIER();
+			if (task->mm == mm) /* else it executes just now, and what is older may have come last */
+				break;
+		}
 	}
-	entry = &scratch->entry;
-	__builtin_memset(entry, 0, sizeof(*entry));
-	entry->flags = KP_PROCESS_FOUND;
-	describe(entry, task);
-	set_path(entry, &scratch->path, task);
-	find_cgroups(scratch, task);
-	publish(entry, &id);
-	if (insert(&id, entry, KP_TABLE_FOUND))
-		return 0;
-	entry = bpf_map_lookup_elem(&processes, &id);
-	if (entry && task->signal->live.counter == 0)
+	BARRIER();
+	entry->seen = state.living;
+	if (task->signal->live.counter == 0)
 		end(entry, &id, task);
 	return 0;
 }

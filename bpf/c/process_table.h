@@ -46,7 +46,7 @@ struct kp_process_entry {
 	__u32 uid;                      /* at the fork or the last exec */
 	__u16 base;                     /* where in path the base name begins */
 	__u8 flags;                     /* enum kp_process_flag */
-	__u8 seen;                      /* the last count of the living in which it was one */
+	__u8 seen;                      /* the last count of the living in which it was one; since then nothing of it was missed */
 	char comm[16];                  /* at the fork, the last exec, or the exit */
 	char parent_comm[16];           /* at the fork */
 	struct kp_image earlier[KP_EARLIER]; /* number n of its execs replaced earlier[n % KP_EARLIER] */
@@ -103,7 +103,8 @@ struct kp_table_state {
 	__u32 generation;       /* the programs of this generation work, all others are silent */
 	__u16 with_arguments;
 	__u16 living;           /* number of the present count of the living, 1 to 255 */
-	__u64 since_ns;         /* boot-time clock: every process that was started later was put in, or counted as missed */
+	__u64 since_ns;         /* boot-time clock: every process that was started later was put in, or counted as missed; 0: the
+				 * table has not been kept, and is not up to date yet */
 	__u64 evicted_exit_ns;  /* when the process ended that made room last … */
 	__u64 evicted_after_ns; /* … and for how long it had been kept since */
 	__u64 left_out;         /* processes that found no room when the table was made smaller */
