@@ -201,9 +201,13 @@ func (t *ProcessTable) attach(spec *ebpf.CollectionSpec) error {
 	if err := t.countLiving(); err != nil {
 		return err
 	}
-	if !kept {
-		atomic.StoreUint64(&state.SinceNs, since)
+	if kept {
+		return nil
 	}
+	if err := t.countCgroups(); err != nil {
+		return err
+	}
+	atomic.StoreUint64(&state.SinceNs, since)
 	return nil
 }
 

@@ -3,11 +3,13 @@
 package bpf
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -489,5 +491,86 @@ func TestCgroupsOutliveThemselves(t *testing.T) {
 			assert.False(t, cut)
 			assert.Equal(t, "/"+name, path)
 		})
+	}
+}
+
+// Of cgroups that are removed while the table is not kept nobody learns. They make room all the same, and only when there is
+// none: none that is made is missed, however often.
+func TestCgroupsRemovedInAGap(t *testing.T) {
+	const each, rounds = 100, 4
+	mount := t.TempDir()
+	require.NoError(t, unix.Mount("none", mount, "cgroup2", 0, ""))
+	defer func() { assert.NoError(t, unix.Unmount(mount, 0)) }()
+	mkdir := func(name string) CgroupID {
+		path := filepath.Join(mount, "kernelpipe-gap-"+name)
+		require.NoError(t, os.Mkdir(path, 0o700))
+		t.Cleanup(func() { _ = unix.Rmdir(path) })
+		var stat unix.Stat_t
+		require.NoError(t, unix.Stat(path, &stat))
+		return CgroupID{ID: stat.Ino}
+	}
+	rmdir := func(name string) { require.NoError(t, unix.Rmdir(filepath.Join(mount, "kernelpipe-gap-"+name))) }
+	endless := filepath.Join(t.TempDir(), "endless")
+	require.NoError(t, testprogram.Write(endless, testprogram.Endless))
+	cmd := exec.Command(endless)
+	require.NoError(t, cmd.Start())
+	inhabited := mkdir("inhabited")
+	require.NoError(t, os.WriteFile(filepath.Join(mount, "kernelpipe-gap-inhabited", "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		require.Eventually(t, func() bool { return unix.Rmdir(filepath.Join(mount, "kernelpipe-gap-inhabited")) == nil }, 10*time.Second, time.Millisecond)
+	}()
+
+	before := openTable(t, directory(t, ""), sizes)
+	counts, err := before.Counts()
+	require.NoError(t, err)
+	before.Close()
+	room := int(counts.Cgroups.Put) + each + each/2
+	dir := directory(t, pinPath(t))
+	there := func(table *ProcessTable, ids []CgroupID) (n int) {
+		for _, id := range ids {
+			_, _, ok, err := table.Cgroup(id)
+			require.NoError(t, err)
+			if ok {
+				n++
+			}
+		}
+		return n
+	}
+	var ids []CgroupID // of the round before
+	for round := range rounds {
+		table := openTable(t, dir, ProcessTableConfig{Processes: 4096, Cgroups: room})
+		if round == 1 {
+			assert.Equal(t, each, there(table, ids), "nothing has needed their room")
+			rmdir("empty") // the table has taken it for removed
+		}
+		if round == 0 {
+			mkdir("empty")
+		}
+		ids = nil
+		for i := range each {
+			ids = append(ids, mkdir(strconv.Itoa(i)))
+		}
+		assert.Equal(t, each, there(table, ids))
+		assert.Equal(t, 1, there(table, []CgroupID{inhabited}))
+		counts, err := table.Counts()
+		require.NoError(t, err)
+		t.Logf("%+v", counts.Cgroups)
+		assert.Zero(t, counts.Cgroups.Missed)
+		assert.EqualValues(t, min(uint64(room), counts.Cgroups.Put), counts.Cgroups.Entries())
+		require.NoError(t, table.Detach())
+		if round == rounds-1 {
+			removed, err := drain[processTableKpCgroupId](table.entries.maps[processTableMapRemoved])
+			require.NoError(t, err)
+			slices.SortFunc(removed, func(a, b processTableKpCgroupId) int {
+				return cmp.Or(cmp.Compare(a.Id, b.Id), cmp.Compare(a.Hierarchy, b.Hierarchy))
+			})
+			assert.Len(t, slices.Compact(slices.Clone(removed)), len(removed), "each is noted once")
+		}
+		table.Close()
+		for i := range each {
+			rmdir(strconv.Itoa(i))
+		}
 	}
 }

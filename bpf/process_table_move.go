@@ -249,3 +249,27 @@ func (t *ProcessTable) countLiving() error {
 		return t.pushEnded(id)
 	})
 }
+
+// countCgroups notes as removed the cgroups in which no process is: which of them are gone nobody saw, and an empty one tells
+// least. What is noted can still be asked for, until it makes room.
+func (t *ProcessTable) countCgroups() error {
+	type key = processTableKpCgroupId
+	cgroups := t.entries.maps[processTableMapCgroups]
+	return all(cgroups, func(id key, entry processTableKpCgroupEntry) error {
+		if entry.Id != id || entry.Gone != 0 || uint16(entry.Seen) == t.state().Living {
+			return nil
+		}
+		err := t.entries.maps[processTableMapRemoved].Update(nil, &id, ebpf.UpdateAny)
+		if errors.Is(err, unix.E2BIG) { // there is enough that can make room
+			return nil
+		}
+		if err == nil {
+			entry.Gone = 1
+			err = cgroups.Update(&id, &entry, ebpf.UpdateExist)
+		}
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("note the removal of cgroup %d: %w", id.Id, err)
+		}
+		return nil
+	})
+}

@@ -29,11 +29,14 @@ type processTableKpArguments struct {
 }
 
 type processTableKpCgroupEntry struct {
-	_     structs.HostLayout
-	Id    processTableKpCgroupId
-	Cut   uint64
-	Path  [256]int8
-	Again processTableKpCgroupId
+	_        structs.HostLayout
+	Id       processTableKpCgroupId
+	Cut      uint8
+	Seen     uint8
+	Gone     uint8
+	Reserved [5]uint8
+	Path     [256]int8
+	Again    processTableKpCgroupId
 }
 
 type processTableKpCgroupId struct {

@@ -43,7 +43,7 @@ struct {
 	__type(value, struct kp_cgroup_entry);
 } cgroups SEC(".maps");
 
-/* The cgroups that were removed, in that order. */
+/* The cgroups that were removed, in that order; after a time in which the table was not kept, those that may have been. */
 struct {
 	__uint(type, BPF_MAP_TYPE_QUEUE);
 	__uint(max_entries, 1 << 12);
@@ -434,6 +434,7 @@ static __always_inline struct kp_cgroup_entry *insert_cgroup(const struct kp_cgr
 
 static __always_inline void publish_cgroup(struct kp_cgroup_entry *entry, const struct kp_cgroup_id *id)
 {
+	entry->seen = state.living;
 	BARRIER();
 	entry->id = *id;
 	entry->again = *id;
@@ -482,13 +483,16 @@ SEC("tp_btf/cgroup_rmdir")
 int table_rmdir(__u64 *ctx)
 {
 	struct cgroup *cgroup = (void *)ctx[0];
+	struct kp_cgroup_entry *entry;
 	struct kp_cgroup_id id;
 
 	if (silent())
 		return 0;
 	id = cgroup_id_of(cgroup);
-	if (!bpf_map_lookup_elem(&cgroups, &id))
+	entry = bpf_map_lookup_elem(&cgroups, &id);
+	if (!entry || entry->gone)
 		return 0;
+	entry->gone = 1;
 	if (bpf_map_push_elem(&removed, &id, BPF_ANY) && !bpf_map_delete_elem(&cgroups, &id))
 		count(KP_TABLE_CGROUPS_EVICTED);
 	return 0;
@@ -524,7 +528,9 @@ static __always_inline __u32 find_cgroup(struct scratch *scratch, struct cgroup 
 	struct kp_cgroup_entry *entry = bpf_map_lookup_elem(&cgroups, id);
 
 	cgroup_path(&scratch->path, scratch->component, BPF_CORE_READ(cgroup, kn));
-	if (!entry) {
+	if (entry) {
+		entry->seen = state.living;
+	} else {
 		entry = insert_cgroup(id);
 		if (entry) {
 			entry->cut = scratch->path.cut;

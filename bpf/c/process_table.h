@@ -64,7 +64,10 @@ struct kp_arguments {
 
 struct kp_cgroup_entry {
 	struct kp_cgroup_id id;
-	__u64 cut; /* the beginning of the path is left out */
+	__u8 cut;  /* the beginning of the path is left out */
+	__u8 seen; /* the last count of the living in which one was in it, or it was made since */
+	__u8 gone; /* it is noted as removed */
+	__u8 reserved[5];
 	char path[KP_PATH_LEN];
 	struct kp_cgroup_id again;
 };
