@@ -455,6 +455,29 @@ func TestForkBeforeTheParentIsRenewed(t *testing.T) {
 	}
 }
 
+// An entry that is blank is about to be filled by the program that put it in: nobody else may touch it.
+func TestBlankEntriesAreLeftAlone(t *testing.T) {
+	table := openTable(t, directory(t, ""), sizes)
+	defer table.Close()
+	processes := table.entries.maps[processTableMapProcesses]
+	own := processOf(t, table, os.Getpid())
+	forked := []processTableKpProcessId{{StartNs: own.Start, Tgid: own.TGID}, {StartNs: bootNow(), Tgid: 1 << 40}}
+	var blank processTableKpProcessEntry
+	for _, id := range forked {
+		require.NoError(t, processes.Update(&id, &blank, ebpf.UpdateAny))
+	}
+	table.state().SinceNs = 0 // as at the start
+	require.NoError(t, table.countLiving())
+	for _, id := range forked {
+		var entry processTableKpProcessEntry
+		require.NoError(t, processes.Lookup(&id, &entry))
+		assert.Equal(t, blank, entry)
+	}
+	ended, err := drain[processTableKpProcessId](table.entries.maps[processTableMapEnded])
+	require.NoError(t, err)
+	assert.NotContains(t, ended, forked[1])
+}
+
 func TestCgroupsOutliveThemselves(t *testing.T) {
 	table := openTable(t, directory(t, ""), sizes)
 	defer table.Close()

@@ -236,7 +236,7 @@ func (t *ProcessTable) countLiving() error {
 	now := bootNow()
 	processes := t.entries.maps[processTableMapProcesses]
 	return all(processes, func(id key, entry processTableKpProcessEntry) error {
-		if entry.ExitNs != 0 || uint16(entry.Seen) == state.Living {
+		if entry.Id != id || entry.ExitNs != 0 || uint16(entry.Seen) == state.Living { // being made, noted before, or alive
 			return nil
 		}
 		entry.ExitNs = now
