@@ -497,11 +497,13 @@ func TestCgroupsOutliveThemselves(t *testing.T) {
 			require.NoError(t, unix.Stat(cgroup, &stat))
 			cmd := exec.Command(endless)
 			require.NoError(t, cmd.Start())
+			process := processOf(t, table, cmd.Process.Pid)
+			require.Eventually(t, func() bool { return entryOf(t, table, process).BaseName() == "endless" }, 10*time.Second, time.Millisecond)
 			require.NoError(t, os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
 			require.NoError(t, cmd.Process.Kill())
 			_ = cmd.Wait()
 			require.Eventually(t, func() bool { return unix.Rmdir(cgroup) == nil }, 10*time.Second, time.Millisecond)
-			entry := entryOf(t, table, processOf(t, table, cmd.Process.Pid))
+			entry := entryOf(t, table, process)
 			id := CgroupID{ID: stat.Ino}
 			if test.fileSystem == "cgroup" {
 				id = entry.LegacyCgroup()
