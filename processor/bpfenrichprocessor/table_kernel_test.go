@@ -7,6 +7,7 @@ package bpfenrichprocessor
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -380,6 +381,40 @@ func TestTableOutlivesTheProcess(t *testing.T) {
 		assert.EqualValues(t, os.Getpid(), e.Context.ParentTGID)
 		assert.Equal(t, event.MissingNothing, e.Context.Reason)
 	}
+}
+
+// What a process executes while nobody keeps the table, its events have when it is kept again.
+func TestProgramExecutedWhileStopped(t *testing.T) {
+	shell, err := os.ReadFile("/bin/sh")
+	require.NoError(t, err)
+	after := filepath.Join(t.TempDir(), "kp-after")
+	require.NoError(t, os.WriteFile(after, shell, 0o700)) //nolint:gosec // it is a program
+	config := newConfig()
+	config.PinPath, config.Encoding = pinPath(t), event.EncodingRecords
+	first := create(t, config, &records{})
+	require.NoError(t, first.Start(t.Context(), componenttest.NewNopHost()))
+	cmd := exec.Command("/bin/sh", "-c", "read x; exec "+after+" -c 'read y'")
+	input, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	require.NoError(t, first.Shutdown(t.Context()))
+	_, err = io.WriteString(input, "\n")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		running, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", cmd.Process.Pid))
+		return err == nil && running == after
+	}, 10*time.Second, time.Millisecond)
+	next := &records{}
+	traceBy(t, start(t, config, next), map[string]any{"probes": map[string]any{
+		"process": map[string]any{"command": []any{"kp-after"}, "operation": []any{"exit"}},
+	}})
+	require.NoError(t, input.Close())
+	require.Error(t, cmd.Wait(), "read found the end")
+	require.Eventually(t, func() bool { return len(next.of(cmd.Process.Pid)) == 1 }, 20*time.Second, time.Millisecond)
+	record := next.of(cmd.Process.Pid)[0]
+	assert.Equal(t, "kp-after", record["process.executable.name"])
+	assert.Equal(t, after, record["process.executable.path"])
+	assert.NotContains(t, record, "kernel.enrichment.missing")
 }
 
 // What does not fit in the table is said: the process ended first.
