@@ -105,6 +105,15 @@ func sameLinks(path string, names map[string]string) bool {
 	return true
 }
 
+// isAttached reports whether the generation has a link of this program, of whatever version.
+func isAttached(dir *Directory, generation uint32, program string) (bool, error) {
+	if !dir.Pinned() {
+		return false, nil
+	}
+	links, err := filepath.Glob(filepath.Join(linksPath(dir, generation), program+"-*"))
+	return len(links) > 0, err
+}
+
 // adopt takes over the links of the generation.
 func (a *attachment) adopt(names map[string]string) error {
 	path := linksPath(a.dir, a.generation)

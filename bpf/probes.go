@@ -229,6 +229,9 @@ func (p *Probes) Attach() error {
 	if err := p.findSelf(settings); err != nil {
 		return err
 	}
+	if err := p.forgetOwners(current.Generation); err != nil {
+		return err
+	}
 	probes := maps.Clone(p.programs.Programs)
 	delete(probes, probesProgFindSelf)
 	// Programs of before write to the ring buffer of before.
@@ -283,6 +286,22 @@ func (p *Probes) findSelf(settings *probesKpSettings) error {
 	}
 	settings.SelfTgid, settings.SelfStartNs = self.Tgid, self.StartNs
 	return nil
+}
+
+// forgetOwners forgets whose the sockets are, unless a program that is attached sees them close: what was closed unseen
+// has left its owner to the next socket at its address.
+func (p *Probes) forgetOwners(attached uint32) error {
+	seen, err := isAttached(p.dir, attached, probesProgInetSockSetState)
+	if err != nil || seen {
+		return err
+	}
+	owners := p.state.maps[probesMapOwners]
+	return all(owners, func(socket uint64, _ probesKpOwner) error {
+		if err := owners.Delete(socket); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("forget the owner of a socket: %w", err)
+		}
+		return nil
+	})
 }
 
 // Detach stops the probes. When it returns none of them is running, so the ring buffer gets nothing more.

@@ -153,6 +153,61 @@ func TestAdoptWithOtherSettings(t *testing.T) {
 	assertDetached(t, path)
 }
 
+// Whose a connection is, and since when, is known for as long as the probes see all of it: what happens to sockets while
+// they are detached makes everything that was noted before worthless.
+func TestConnectionsAcrossRestarts(t *testing.T) {
+	const n = 20
+	closes := "probes: {network: {operation: [close]}}\n"
+	for name, test := range map[string]struct {
+		before, between, after string // configurations; no between: none
+		end                    func(*testing.T, *instance)
+		known                  bool
+	}{
+		"killed":              {closes, "", closes, killed, true},
+		"kept":                {closes + "keep_on_shutdown: true", "", closes, stopped, true},
+		"another ring buffer": {closes + "keep_on_shutdown: true", "", closes + "ring_buffer: {size: 64KiB}", stopped, true},
+		"stopped":             {closes, "", closes, stopped, false},
+		"no network between":  {closes, "probes: {filesystem: {command: [$COMMAND]}}", closes, killed, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := pinPath(t)
+			at := func(yaml string) *Config { return configure(t, "pin_path: "+path+"\n"+yaml) }
+			p := begin(t, "tcp_held", argument{N: n})
+			first := start(t, at(test.before), &sink{})
+			p.tell()
+			p.expect("open")
+			test.end(t, first)
+			if test.between != "" {
+				test.end(t, start(t, at(test.between), &sink{}))
+			}
+			last := start(t, at(test.after), &sink{})
+			p.tell()
+			p.end()
+			last.stop(t)
+			address, closed := ownLoopback(int(p.pid())), 0
+			for _, e := range last.sink.all() {
+				if network := e.Network(); [4]byte(network.LocalAddress[:4]) != address && [4]byte(network.RemoteAddress[:4]) != address {
+					continue
+				}
+				closed++
+				if test.known {
+					assert.EqualValues(t, p.pid(), e.Process.TGID)
+					assert.NotZero(t, e.Duration)
+					assert.Zero(t, e.Flags)
+				} else {
+					assert.Zero(t, e.Process)
+					assert.Zero(t, e.Duration)
+					assert.Equal(t, event.FlagNoDuration, e.Flags)
+				}
+			}
+			assert.Equal(t, 2*n, closed)
+		})
+	}
+}
+
+func killed(t *testing.T, r *instance)  { crash(t, r.bpfReceiver) }
+func stopped(t *testing.T, r *instance) { r.stop(t) }
+
 // A ring buffer of another size takes over; the older ones are drained first.
 func TestResizeRingBuffer(t *testing.T) {
 	const n = 100

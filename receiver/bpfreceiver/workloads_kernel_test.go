@@ -33,6 +33,7 @@ var workloads = map[string]func(*helper){
 	"tcp_no_route":  workTCPNoRoute,
 	"tcp_no_port":   workTCPNoPort,
 	"tcp_reset":     workTCPReset,
+	"tcp_held":      workTCPHeld,
 	"sockets":       workSockets,
 	"files":         workFiles,
 	"no_files":      workNoFiles,
@@ -127,9 +128,11 @@ func workThreads(h *helper) {
 }
 
 // listen returns a listening socket on the loopback interface and its address.
-func listen(backlog int) (int, *unix.SockaddrInet4) {
+func listen(backlog int) (int, *unix.SockaddrInet4) { return listenAt([4]byte{127, 0, 0, 1}, backlog) }
+
+func listenAt(at [4]byte, backlog int) (int, *unix.SockaddrInet4) {
 	fd := must1(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
-	must(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	must(unix.Bind(fd, &unix.SockaddrInet4{Addr: at}))
 	must(unix.Listen(fd, backlog))
 	address, ok := must1(unix.Getsockname(fd)).(*unix.SockaddrInet4)
 	if !ok {
@@ -279,6 +282,30 @@ func workTCPReset(h *helper) {
 		}
 	})
 }
+
+// N connections to a loopback address of its own, which stay open until it is told to close them.
+func workTCPHeld(h *helper) {
+	listener, address := listenAt(ownLoopback(os.Getpid()), 128)
+	var ends []int
+	h.named(func() {
+		for range h.argument.N {
+			client := stream(0)
+			must(unix.Connect(client, address))
+			server, _, err := unix.Accept(listener)
+			must(err)
+			// A reset closes both at once.
+			must(unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+			ends = append(ends, client, server)
+		}
+		h.wait("open")
+		for _, end := range ends {
+			must(unix.Close(end))
+		}
+	})
+}
+
+// ownLoopback returns a loopback address that no other process uses.
+func ownLoopback(pid int) [4]byte { return [4]byte{127, 1 + byte(pid>>16), byte(pid >> 8), byte(pid)} }
 
 // mmsghdr is struct mmsghdr on a 64-bit system.
 type mmsghdr struct {
