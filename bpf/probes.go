@@ -34,8 +34,8 @@ type Probes struct {
 	config    ProbesConfig
 	dir       *Directory
 	spec      *ebpf.CollectionSpec
-	state     *group // settings, counters and what the programs remember: shared by all generations
-	programs  *ebpf.Collection
+	state     *group           // settings, counters and what the programs remember: shared by all generations
+	programs  *ebpf.Collection // with them the starts of system calls: each generation has its own
 	simulator *simulator
 	attached  *attachment // nil: nothing is
 
@@ -102,14 +102,8 @@ func (p *Probes) checkTaskStorage() error {
 }
 
 func (p *Probes) openState() (err error) {
-	names := []string{probesMapCounters, probesMapMissed, probesMapOwners, probesMapEnded, probesMapDataSettings}
-	if p.taskStorage {
-		names = append(names, probesMapStarts)
-	} else {
-		names = append(names, probesMapStartsByTid)
-	}
 	specs := map[string]*ebpf.MapSpec{}
-	for _, name := range names {
+	for _, name := range []string{probesMapCounters, probesMapMissed, probesMapOwners, probesMapEnded, probesMapDataSettings} {
 		specs[name] = p.spec.Maps[name]
 	}
 	mmapable(specs[probesMapDataSettings])
@@ -206,9 +200,9 @@ func (p *Probes) maps() map[string]*ebpf.Map {
 	return maps
 }
 
-// Attach puts the settings into force. Probes that an earlier process left attached and that are the same
-// programs go on without a gap under the new settings; others are replaced, in one step. When it returns no
-// program that fills an older ring buffer is running.
+// Attach puts the settings into force. Probes that an earlier process left attached go on without a gap if they are
+// the same programs with the same settings; others are replaced, in one step. When it returns no program that fills an
+// older ring buffer is running.
 func (p *Probes) Attach() error {
 	settings, err := p.config.Settings.kernel()
 	if err != nil {
@@ -234,8 +228,10 @@ func (p *Probes) Attach() error {
 	}
 	probes := maps.Clone(p.programs.Programs)
 	delete(probes, probesProgFindSelf)
-	// Programs of before write to the ring buffer of before.
-	if p.attached, err = attach(p.dir, probes, current.Generation, next, p.OlderRing() == nil); err != nil {
+	// Programs of before write to the ring buffer of before. And under other settings they may have noted the start of a
+	// call whose end they were not to look at, which must not be taken for that of a later one.
+	goOn := p.OlderRing() == nil && settings.Filter == current.Filter && settings.Rule == current.Rule
+	if p.attached, err = attach(p.dir, probes, current.Generation, next, goOn); err != nil {
 		return err
 	}
 	settings.Generation = p.attached.generation
@@ -455,6 +451,9 @@ func (p *Probes) Memory() uint64 {
 		for _, m := range g.maps {
 			total += memoryOf(m)
 		}
+	}
+	if p.programs != nil {
+		total += memoryOf(p.programs.Maps[probesMapStarts], p.programs.Maps[probesMapStartsByTid])
 	}
 	return total
 }

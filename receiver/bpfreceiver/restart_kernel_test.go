@@ -6,9 +6,12 @@ package bpfreceiver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
 )
@@ -201,6 +205,71 @@ func TestConnectionsAcrossRestarts(t *testing.T) {
 				}
 			}
 			assert.Equal(t, 2*n, closed)
+		})
+	}
+}
+
+// When a system call began is known if the probes have been there ever since, and have looked at such calls.
+func TestSystemCallsAcrossRestarts(t *testing.T) {
+	reads := "probes: {syscall: {include: [read], command: [$COMMAND]}}\n"
+	keep := "keep_on_shutdown: true"
+	for name, test := range map[string]struct {
+		before, between, after string // configurations; no between: none
+		end                    func(*testing.T, *instance)
+		known                  bool
+	}{
+		"killed":                      {reads, "", reads, killed, true},
+		"kept":                        {reads + keep, "", reads, stopped, true},
+		"stopped":                     {reads, "", reads, stopped, false},
+		"another system call between": {reads, "probes: {syscall: {include: [chdir]}}", reads, killed, false},
+		"another command between":     {reads, "probes: {syscall: {include: [read], command: [other]}}", reads, killed, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := pinPath(t)
+			at := func(yaml string) *Config { return configure(t, "pin_path: "+path+"\n"+yaml) }
+			reader, writer, err := os.Pipe()
+			require.NoError(t, err)
+			defer func() { assert.NoError(t, errors.Join(reader.Close(), writer.Close())) }()
+			p := begin(t, "reads", argument{N: 3}, func(cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{reader} })
+			first := start(t, at(test.before), &sink{})
+			p.tell()
+			thread := strings.TrimSpace(p.line())
+			// Is in the call that reads so many bytes.
+			awaits := func(n int) {
+				eventually(t, func() bool {
+					call, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/syscall", p.pid(), thread))
+					fields := strings.Fields(string(call))
+					return assert.NoError(t, err) && len(fields) > 3 && fields[0] == fmt.Sprint(unix.SYS_READ) && fields[3] == fmt.Sprintf("%#x", n)
+				})
+			}
+			write := func(n int) {
+				_, err := writer.Write(make([]byte, n))
+				require.NoError(t, err)
+			}
+			awaits(1)
+			test.end(t, first)
+			if test.between != "" {
+				test.end(t, start(t, at(test.between), &sink{}))
+			}
+			write(1)
+			awaits(2)
+			last := start(t, at(test.after), &sink{})
+			write(2)
+			awaits(3)
+			write(3)
+			p.end()
+			last.stop(t)
+
+			timed := map[uint64]bool{} // by the bytes read
+			for _, e := range last.sink.all() {
+				timed[e.Bytes] = e.Duration > 0 && e.Flags == 0
+				assert.Equal(t, timed[e.Bytes], e.Flags&event.FlagNoDuration == 0)
+			}
+			if test.known {
+				assert.Equal(t, map[uint64]bool{1: true, 2: true, 3: true}, timed)
+			} else {
+				assert.Equal(t, map[uint64]bool{2: false, 3: true}, timed)
+			}
 		})
 	}
 }

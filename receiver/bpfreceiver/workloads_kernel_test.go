@@ -46,6 +46,7 @@ var workloads = map[string]func(*helper){
 	"simulation":    workSimulation,
 	"capabilities":  workCapabilities,
 	"calls_on_tell": workCallsOnTell,
+	"reads":         workReads,
 	"bench":         workBench,
 }
 
@@ -499,6 +500,16 @@ func workCallsOnTell(h *helper) {
 		h.named(func() { calls(h.argument.N) })
 		h.wait("done")
 	}
+}
+
+// Says which thread it is, and reads 1, 2, … N bytes from the first file that the test has given it.
+func workReads(h *helper) {
+	fmt.Println(unix.Gettid())
+	h.named(func() {
+		for n := range h.argument.N {
+			must1(unix.Read(3, make([]byte, n+1)))
+		}
+	})
 }
 
 // How long calls take, for the benchmark: reads "<n>" lines and answers with nanoseconds.
