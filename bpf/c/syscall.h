@@ -53,6 +53,7 @@ struct call {
 	__u32 category;
 	__u32 operation;
 	__s64 result;
+	__u64 start_ns; /* 0: not known */
 	__u64 bytes;
 	struct file *file; /* behind the descriptor, if there is one */
 	struct sock *sk;
@@ -78,15 +79,21 @@ static __always_inline const struct syscall_rule *rule_of(__u32 number, bool ent
 	return rule;
 }
 
-/* Does any category that may want this call want its process, and its result? Any error stands for not known. */
-static __always_inline bool anyone_wants(__u8 wanted, __s64 result)
+/* Does any category that may want this call want its process? */
+static __always_inline bool anyone_wants_current(__u8 wanted)
 {
 	for (__u32 category = KP_CATEGORY_SYSCALL; category <= KP_CATEGORY_FILESYSTEM; category++) {
-		const struct filter *filter = &settings.filter[category & 7];
+		if ((wanted & (1 << category)) && wants_current(&settings.filter[category & 7]))
+			return true;
+	}
+	return false;
+}
 
-		if (!(wanted & (1 << category)) || ((filter->flags & FILTER_ERRORS_ONLY) && result >= 0))
-			continue;
-		if (wants_current(filter))
+/* Does any category that may want this call want its result? */
+static __always_inline bool anyone_wants_result(__u8 wanted, __s64 result)
+{
+	for (__u32 category = KP_CATEGORY_SYSCALL; category <= KP_CATEGORY_FILESYSTEM; category++) {
+		if ((wanted & (1 << category)) && (result < 0 || !(settings.filter[category & 7].flags & FILTER_ERRORS_ONLY)))
 			return true;
 	}
 	return false;
@@ -96,24 +103,32 @@ static __always_inline bool enters(__u32 number, struct start *start)
 {
 	const struct syscall_rule *rule = rule_of(number, true);
 
-	if (!rule || is_self() || !anyone_wants(rule->wanted, -1))
+	if (!rule || is_self() || !anyone_wants_current(rule->wanted))
 		return false;
 	start->time_ns = bpf_ktime_get_boot_ns();
 	start->number = number;
 	return true;
 }
 
-/* When the current thread entered system call number; NULL if that was not noted. */
-static __always_inline struct start *start_of(__u32 number, bool by_tid)
+/*
+ * When the current thread entered system call number, 0 if that was not noted. It is forgotten thereby, for a call that
+ * seccomp denies is not entered, and must not come by the start of one before.
+ */
+static __always_inline __u64 take_start(__u32 number, bool by_tid)
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
 	struct start *start;
+	__u64 time_ns;
 
 	if (by_tid)
 		start = bpf_map_lookup_elem(&starts_by_tid, &tid);
 	else
 		start = bpf_task_storage_get(&starts, bpf_get_current_task_btf(), NULL, 0);
-	return start && start->number == number ? start : NULL;
+	if (!start || start->number != number)
+		return 0;
+	time_ns = start->time_ns;
+	start->time_ns = 0;
+	return time_ns;
 }
 
 static __always_inline __u64 add_messages(const char *vector, __s64 count)
@@ -173,11 +188,10 @@ static __always_inline bool told_by_state(__s64 result)
 }
 
 /*
- * A connect(2) that began at start_ns (0: not known) returns. For TCP the state change reports the outcome;
- * here only what never became one (no route, no port), and the other kinds of socket. Says whether there is
- * something to report.
+ * A connect(2) returns. For TCP the state change reports the outcome; here only what never became one (no route, no
+ * port), and the other kinds of socket. Says whether there is something to report.
  */
-static __always_inline bool connect_returns(struct call *call, __u64 start_ns)
+static __always_inline bool connect_returns(struct call *call)
 {
 	struct sock *sk = call->sk;
 	__u64 key = (__u64)(unsigned long)sk;
@@ -189,7 +203,7 @@ static __always_inline bool connect_returns(struct call *call, __u64 start_ns)
 	owner = bpf_map_lookup_elem(&owners, &key);
 	if (owner && owner->connecting == CONNECTING_FAILED) {
 		/* An older note is of another socket at this address, whose failure no connect(2) fetched. */
-		reported = owner->since_ns >= start_ns;
+		reported = owner->since_ns >= call->start_ns;
 		bpf_map_delete_elem(&owners, &key); /* gone already: evicted meanwhile */
 		return !reported && !told_by_state(call->result);
 	}
@@ -218,7 +232,7 @@ static __always_inline bool process_returns(struct call *call, const struct sysc
 }
 
 /* Looks at the arguments. False: its event is another one. */
-static __always_inline bool classify(struct call *call, const struct syscall_rule *rule, struct pt_regs *regs, __u64 start_ns)
+static __always_inline bool classify(struct call *call, const struct syscall_rule *rule, struct pt_regs *regs)
 {
 	__u8 kind = rule->kind;
 	struct file *file;
@@ -251,7 +265,7 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 		call->sk = sock_of(file);
 		call->operation = kind == SYSCALL_ACCEPT ? KP_NETWORK_ACCEPT : KP_NETWORK_CONNECT;
 		if (kind == SYSCALL_CONNECT)
-			return connect_returns(call, start_ns);
+			return connect_returns(call);
 		break;
 	case SYSCALL_FSYNC:
 		file = file_of(SYSCALL_ARG0(regs));
@@ -304,11 +318,11 @@ static __always_inline bool belongs(const struct call *call, const struct syscal
 	return wants_operation(filter, call->operation) && !(call->category == KP_CATEGORY_NETWORK && call->result == -EAGAIN);
 }
 
-static __always_inline void emit_call(struct call *call, const struct start *start, __u64 now)
+static __always_inline void emit_call(struct call *call, __u64 now)
 {
 	const struct filter *filter = &settings.filter[call->category & 7];
-	bool timed = start && start->time_ns;
-	__u64 duration = timed ? now - start->time_ns : 0;
+	bool timed = call->start_ns;
+	__u64 duration = timed ? now - call->start_ns : 0;
 	__u32 category = call->category;
 	struct file *file = call->file; /* on their own, for CO-RE would relocate struct call too */
 	const char *path = call->path;
@@ -344,7 +358,6 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	__u32 number = SYSCALL_NUMBER(regs);
 	const struct syscall_rule *rule = rule_of(number, false);
 	const struct filter *filter;
-	struct start *start = NULL;
 
 	if (!rule)
 		return false;
@@ -355,20 +368,19 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 		if (sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP)
 			own_accepted(sk);
 	}
-	if (is_self())
+	/* What nobody wants is settled here, before the costly look at files. A connect is looked at for its state. */
+	if (is_self() || (rule->kind != SYSCALL_CONNECT && !anyone_wants_current(rule->wanted)))
+		return false;
+	call->start_ns = take_start(number, by_tid);
+	if (rule->kind != SYSCALL_CONNECT && !anyone_wants_result(rule->wanted, result))
 		return false;
 	/* Not yet translated to EINTR for user space: that happens at signal delivery, after this tracepoint. */
 	if (result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK)
 		result = -EINTR;
-	/* What nobody wants is settled here, before the costly look at files. A connect is looked at for its state. */
-	if (rule->kind != SYSCALL_CONNECT && !anyone_wants(rule->wanted, result))
-		return false;
 	call->category = KP_CATEGORY_SYSCALL;
 	call->operation = number;
 	call->result = result;
-	if (rule->kind == SYSCALL_CONNECT)
-		start = start_of(number, by_tid);
-	if (!classify(call, rule, regs, start ? start->time_ns : 0))
+	if (!classify(call, rule, regs))
 		return false;
 	if (!belongs(call, rule)) {
 		if (!(rule->wanted & (1 << KP_CATEGORY_SYSCALL)))
@@ -390,14 +402,9 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 static __always_inline int exits(struct pt_regs *regs, long result, bool by_tid)
 {
 	struct call call = {};
-	struct start *start;
 
-	if (!leaves(regs, result, &call, by_tid))
-		return 0;
-	start = start_of(SYSCALL_NUMBER(regs), by_tid);
-	emit_call(&call, start, bpf_ktime_get_boot_ns());
-	if (start)
-		start->time_ns = 0;
+	if (leaves(regs, result, &call, by_tid))
+		emit_call(&call, bpf_ktime_get_boot_ns());
 	return 0;
 }
 

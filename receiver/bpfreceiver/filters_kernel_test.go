@@ -92,6 +92,26 @@ probes:
 	assert.Empty(t, events)
 }
 
+// A call that was not entered has no start, least of all that of an earlier call which nobody asked for.
+func TestDeniedSystemCalls(t *testing.T) {
+	const n = 10
+	for name, test := range map[string]struct {
+		conditions string
+		allowed    int
+	}{"all": {"", n}, "errors": {"errors_only: true", 0}} {
+		t.Run(name, func(t *testing.T) {
+			events := trace(t, `probes: {syscall: {include: [getppid], command: [$COMMAND], `+test.conditions+`}}`, "denied_calls", argument{N: n})
+			got := tallyOf(events)
+			assert.Equal(t, test.allowed, got["syscall.getppid"].events)
+			assert.Equal(t, n, got["syscall.getppid EPERM"].events)
+			for _, e := range events {
+				assert.Equal(t, e.Failed(), e.Flags&event.FlagNoDuration != 0)
+				assert.Equal(t, e.Failed(), e.Duration == 0)
+			}
+		})
+	}
+}
+
 func TestFilterByDuration(t *testing.T) {
 	events := trace(t, `probes: {syscall: {include: [getppid, clock_nanosleep], command: [$COMMAND], min_duration: 50ms}}`, "sleep", argument{N: 3})
 	checkTally(t, tally{"syscall.clock_nanosleep": {events: 3}}, events)

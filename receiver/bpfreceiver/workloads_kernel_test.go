@@ -46,6 +46,7 @@ var workloads = map[string]func(*helper){
 	"simulation":    workSimulation,
 	"capabilities":  workCapabilities,
 	"calls_on_tell": workCallsOnTell,
+	"denied_calls":  workDeniedCalls,
 	"reads":         workReads,
 	"bench":         workBench,
 }
@@ -500,6 +501,22 @@ func workCallsOnTell(h *helper) {
 		h.named(func() { calls(h.argument.N) })
 		h.wait("done")
 	}
+}
+
+// N calls, and N more that seccomp denies: these return without having been entered.
+func workDeniedCalls(h *helper) {
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_GETPPID, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	h.named(func() {
+		calls(h.argument.N)
+		must(unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0))
+		calls(h.argument.N)
+	})
 }
 
 // Says which thread it is, and reads 1, 2, … N bytes from the first file that the test has given it.
