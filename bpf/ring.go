@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -33,8 +34,9 @@ const ringFormat = 1
 type Ring struct {
 	group    *group
 	books    memory
-	consumer []byte // one page, read-write: the consumer position
-	producer []byte // one page with the producer position, then the data twice in a row, read-only
+	mu       sync.Mutex // a refusal is several stores, and nobody reads the books between them
+	consumer []byte     // one page, read-write: the consumer position
+	producer []byte     // one page with the producer position, then the data twice in a row, read-only
 	size     uint64
 	element  uint64
 	read     uint64 // position up to which records were handed out
@@ -106,7 +108,14 @@ func openRing(path string, specs map[string]*ebpf.MapSpec, element int) (_ *Ring
 		return nil, err
 	}
 	ring.read = ring.position(ring.consumer).Load()
+	ring.mendBooks()
 	return ring, nil
+}
+
+// mendBooks takes back the refusal that a process noted and did not live to commit.
+func (r *Ring) mendBooks() {
+	books := r.state()
+	books.Refused = min(books.Refused, r.read/r.stride()-books.Delivered)
 }
 
 // openPoll prepares Wait. The ring buffer is watched edge-triggered: what counts is that a program rings, not
@@ -187,11 +196,24 @@ func (r *Ring) HandOn() (before int) {
 	return before
 }
 
-// Refuse notes that n of the events that are about to be committed were refused for good.
-func (r *Ring) Refuse(n int) { atomic.AddUint64(&r.state().Refused, uint64(n)) }
-
-// Commit says that all that was read is settled: the kernel may write over it.
+// Commit says that all that was read is delivered: the kernel may write over it.
 func (r *Ring) Commit() { r.position(r.consumer).Store(r.read) }
+
+// Refuse says that all that was read was refused for good: the kernel may write over it.
+func (r *Ring) Refuse() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noteRefusal()
+	r.Commit()
+}
+
+// noteRefusal is the part of Refuse before the commit. What is delivered is noted first: with it the next process finds
+// out whether the refusal was committed.
+func (r *Ring) noteRefusal() {
+	books, committed := r.state(), r.position(r.consumer).Load()
+	atomic.StoreUint64(&books.Delivered, committed/r.stride()-books.Refused)
+	atomic.AddUint64(&books.Refused, (r.read-committed)/r.stride())
+}
 
 // Rewind makes the next Read start again at what is not committed.
 func (r *Ring) Rewind() { r.read = r.position(r.consumer).Load() }
@@ -240,12 +262,14 @@ func (r *Ring) Waiting() uint64 { return r.Depth() / r.stride() }
 
 // Books returns the account.
 func (r *Ring) Books() RingBooks {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	books := booksOf(r.state())
 	books.Delivered = r.position(r.consumer).Load()/r.stride() - books.Refused
 	return books
 }
 
-// booksOf reads what is written down; what is delivered is so only once the ring buffer is given up.
+// booksOf reads what is written down; of what is delivered that is all only once the ring buffer is given up.
 func booksOf(books *probesKpRingBooks) RingBooks {
 	return RingBooks{
 		Delivered:   atomic.LoadUint64(&books.Delivered),

@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,11 +48,77 @@ func TestRingCommitAndRewind(t *testing.T) {
 	rest := ring.Read(MaxBatch)
 	assert.EqualValues(t, 10, rest.Sequence)
 	assert.Len(t, rest.Records, 20)
-	ring.Refuse(5)
-	ring.Commit()
+	ring.Refuse()
 	assert.Empty(t, ring.Read(MaxBatch).Records)
 	assert.Zero(t, ring.Depth())
-	assert.Equal(t, RingBooks{Delivered: 25, Refused: 5}, ring.Books())
+	assert.Equal(t, RingBooks{Delivered: 10, Refused: 20}, ring.Books())
+}
+
+// A refusal that was noted when the process died, and was not committed, was none: the batch is there again, and what
+// becomes of it then is what counts.
+func TestRingRefusalThatWasNotCommitted(t *testing.T) {
+	path := pinPath(t)
+	var ring *Ring
+	// Each is a process: it finds the books like this, does something and dies.
+	for _, process := range []struct {
+		books RingBooks
+		does  func()
+	}{
+		{RingBooks{}, func() { ring.Commit() }},
+		{RingBooks{Delivered: 10}, func() { ring.noteRefusal() }},
+		{RingBooks{Delivered: 10}, func() { ring.noteRefusal() }},
+		{RingBooks{Delivered: 10}, func() { ring.Refuse() }},
+		{RingBooks{Delivered: 10, Refused: 10}, func() { ring.noteRefusal() }},
+		{RingBooks{Delivered: 10, Refused: 10}, func() { ring.Commit() }},
+		{RingBooks{Delivered: 20, Refused: 10}, func() {}},
+	} {
+		p := openSimulation(t, path, 64<<10)
+		ring = p.Ring()
+		assert.Equal(t, process.books, ring.Books())
+		makeEvents(t, p, 10)
+		assert.Len(t, ring.Read(10).Records, 10)
+		process.does()
+		require.NoError(t, p.dir.Close())
+		p.Close()
+	}
+}
+
+// Whoever reads the books while they are written sees no total fall.
+func TestRingBooksNeverFall(t *testing.T) {
+	p := openSimulation(t, "", 64<<10)
+	defer p.Close()
+	ring := p.Ring()
+	var readers sync.WaitGroup
+	done := make(chan struct{})
+	defer readers.Wait()
+	defer close(done)
+	for range 4 {
+		readers.Go(func() {
+			for last := (RingBooks{}); ; {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				books := ring.Books()
+				if !assert.GreaterOrEqual(t, books.Delivered, last.Delivered) || !assert.GreaterOrEqual(t, books.Refused, last.Refused) {
+					return
+				}
+				last = books
+			}
+		})
+	}
+	const rounds, n = 20_000, 10
+	for i := range rounds {
+		makeEvents(t, p, n)
+		ring.Read(n)
+		if i%2 == 0 {
+			ring.Commit()
+		} else {
+			ring.Refuse()
+		}
+	}
+	assert.Equal(t, RingBooks{Delivered: rounds / 2 * n, Refused: rounds / 2 * n}, ring.Books())
 }
 
 // The ring buffer goes round many times, and the simulator stops where it is full.

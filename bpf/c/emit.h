@@ -20,7 +20,7 @@ struct kp_ring_books {
 	__u64 redelivered;   /* events handed on a second time, after a crash or a failure */
 	__u64 refused;       /* events that the next component refused for good */
 	__u64 foreign;       /* records that are no events */
-	__u64 delivered;     /* set when the ring buffer is given up */
+	__u64 delivered;     /* up to the last refusal; all, once the ring buffer is given up */
 	__u32 format;        /* KP_RING_FORMAT */
 	__u32 element_size;
 	__u32 reader_waits;  /* the reader sleeps, and is to be woken when wakeup_bytes wait */

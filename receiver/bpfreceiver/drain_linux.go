@@ -116,8 +116,7 @@ func (d *drain) settle(ring *bpf.Ring, batch bpf.RingBatch) bool {
 			return true
 		case consumererror.IsPermanent(err):
 			d.logger.Error("The next component refused events for good, so they are dropped", zap.Int("events", len(batch.Records)), zap.Error(err))
-			ring.Refuse(len(batch.Records))
-			ring.Commit()
+			ring.Refuse()
 			return true
 		}
 		if !failing {
