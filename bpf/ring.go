@@ -251,7 +251,8 @@ func (r *Ring) Wake() {
 
 // Depth returns the bytes that wait to be committed, and Capacity how many fit.
 func (r *Ring) Depth() uint64 {
-	return r.position(r.producer).Load() - r.position(r.consumer).Load()
+	committed := r.position(r.consumer).Load() // first: the producer only gets further ahead of it, by more than fits at times
+	return min(r.position(r.producer).Load()-committed, r.size)
 }
 
 // Capacity returns the size of the ring buffer in bytes.
