@@ -39,10 +39,10 @@ static __always_inline void connect_ended(struct sock *sk, struct kp_owner *owne
 		error = BPF_CORE_READ(sk, sk_err);
 		if (!error && in_call) /* no free port, say: only connect(2) returns why, so its exit reports it */
 			return;
+		if (error && owner)
+			owner->connecting = CONNECTING_FAILED;
 		if (!error)
 			error = ECANCELED; /* the socket was closed while connecting */
-		if (in_call)
-			owner->connecting = CONNECTING_FAILED;
 	}
 	emit_connection(sk, owner, KP_NETWORK_CONNECT, duration, -error);
 }
@@ -68,7 +68,7 @@ int BPF_PROG(inet_sock_set_state, struct sock *sk, int from, int to)
 	if (from == TCP_CLOSE || from == TCP_LISTEN || from == TCP_SYN_RECV || from == TCP_NEW_SYN_RECV)
 		return 0;
 
-	owner = bpf_map_lookup_elem(&owners, &key);
+	owner = owner_of(sk);
 	now = bpf_ktime_get_boot_ns();
 	since = owner ? owner->since_ns : now;
 	if (from == TCP_SYN_SENT) {
@@ -89,11 +89,9 @@ int BPF_PROG(inet_sock_set_state, struct sock *sk, int from, int to)
 SEC("tp_btf/tcp_retransmit_skb")
 int BPF_PROG(tcp_retransmit_skb, struct sock *sk)
 {
-	__u64 key = (__u64)(unsigned long)sk;
-
 	if (silent())
 		return 0;
-	emit_connection(sk, bpf_map_lookup_elem(&owners, &key), KP_NETWORK_RETRANSMIT, 0, 0);
+	emit_connection(sk, owner_of(sk), KP_NETWORK_RETRANSMIT, 0, 0);
 	return 0;
 }
 

@@ -157,6 +157,10 @@ struct sock {
 	int sk_err;
 };
 
+struct tcp_sock {
+	__u32 write_seq;
+};
+
 struct socket {
 	struct sock *sk;
 };

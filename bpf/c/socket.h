@@ -71,7 +71,7 @@ enum connecting {
 	CONNECTING_DONE = 0,
 	CONNECTING_IN_CALL = 1,    /* connect(2) has not returned yet */
 	CONNECTING_BEHIND = 2,     /* connect(2) returned, the handshake goes on */
-	CONNECTING_FAILED = 3,     /* the failure is reported, connect(2) has yet to return it */
+	CONNECTING_FAILED = 3,     /* the failure is reported, a connect(2) may yet return it */
 };
 
 /* Bounded: where it is full the socket unused for longest loses its owner, and its close comes without one. */
@@ -118,6 +118,16 @@ static __always_inline void own_sock(struct sock *sk, __u32 connecting)
 	owner.connecting = connecting;
 	if (bpf_map_update_elem(&owners, &key, &owner, BPF_ANY))
 		count_missed(MISSED_OWNER);
+}
+
+/* The owner of a socket that is connected or connecting; NULL if it is not known. */
+static __always_inline struct kp_owner *owner_of(struct sock *sk)
+{
+	__u64 key = (__u64)(unsigned long)sk;
+	struct kp_owner *owner = bpf_map_lookup_elem(&owners, &key);
+
+	/* The note of a failure is of another socket at this address, before. */
+	return owner && owner->connecting != CONNECTING_FAILED ? owner : NULL;
 }
 
 /* Notes the current task as the owner of sk, which it has accepted; unless sk is closed by now. */

@@ -202,8 +202,8 @@ static __always_inline bool connect_returns(struct call *call)
 		return call->result != -EINPROGRESS;
 	owner = bpf_map_lookup_elem(&owners, &key);
 	if (owner && owner->connecting == CONNECTING_FAILED) {
-		/* An older note is of another socket at this address, whose failure no connect(2) fetched. */
-		reported = owner->since_ns >= call->start_ns;
+		/* The note may be of another socket at this address, before: one that has never sent has no sequence number. */
+		reported = BPF_CORE_READ((struct tcp_sock *)sk, write_seq) != 0;
 		bpf_map_delete_elem(&owners, &key); /* gone already: evicted meanwhile */
 		return !reported && !told_by_state(call->result);
 	}

@@ -190,6 +190,13 @@ func TestTCPNoPort(t *testing.T) {
 	checkTally(t, tally{"network.connect": {events: 1}, "network.connect EADDRNOTAVAIL": {events: n}, "network.close": {events: 1}}, events)
 }
 
+// One failed connect is one event, however and by whom its error is fetched.
+func TestTCPNoHost(t *testing.T) {
+	const n = 20
+	events := trace(t, `probes: {network: {command: [$COMMAND], operation: [connect]}}`, "tcp_no_host", argument{N: n})
+	checkTally(t, tally{"network.connect EHOSTUNREACH": {events: 2 * n}, "network.connect ENETUNREACH": {events: 2 * n}}, events)
+}
+
 func TestTCPReset(t *testing.T) {
 	const n = 50
 	events := trace(t, `probes: {network: {command: [$COMMAND]}}`, "tcp_reset", argument{N: n})

@@ -7,6 +7,7 @@ package bpfreceiver
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -32,6 +33,7 @@ var workloads = map[string]func(*helper){
 	"tcp_pending":   workTCPPending,
 	"tcp_no_route":  workTCPNoRoute,
 	"tcp_no_port":   workTCPNoPort,
+	"tcp_no_host":   workTCPNoHost,
 	"tcp_reset":     workTCPReset,
 	"tcp_held":      workTCPHeld,
 	"sockets":       workSockets,
@@ -245,13 +247,82 @@ func workTCPNoRoute(h *helper) {
 	})
 }
 
-// One connection takes the only local port of a network namespace, N more find none.
-func workTCPNoPort(h *helper) {
+// isolate puts the thread into a network namespace that has a loopback interface and nothing else.
+func isolate() {
 	must(unix.Unshare(unix.CLONE_NEWNET))
 	control := must1(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0))
 	request := must1(unix.NewIfreq("lo"))
 	request.SetUint16(unix.IFF_UP)
 	must(unix.IoctlIfreq(control, unix.SIOCSIFFLAGS, request))
+}
+
+// N connects that do not wait, whose host turns out to be unreachable: an ICMP message says so of what a listener that
+// is full leaves unanswered. A second connect fetches the error, and a third one on the same socket finds no route.
+// On N more sockets getsockopt fetches the error, they are closed, and others, likely at the same address, find no route.
+func workTCPNoHost(h *helper) {
+	isolate()
+	listener, address := listen(0)
+	must(unix.Connect(stream(0), address))
+	packets := must1(unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_TCP))
+	messages := must1(unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP))
+	const ipHeader, tcpStart = 20, 8
+	packet := make([]byte, 1500)
+	fail := func() int {
+		fd := stream(unix.SOCK_NONBLOCK)
+		expectError(unix.Connect(fd, address), unix.EINPROGRESS)
+		local, ok := must1(unix.Getsockname(fd)).(*unix.SockaddrInet4)
+		if !ok {
+			panic("no IPv4 address")
+		}
+		for {
+			n, _, err := unix.Recvfrom(packets, packet, 0)
+			must(err)
+			if n > ipHeader && int(binary.BigEndian.Uint16(packet[ipHeader:])) == local.Port {
+				break
+			}
+		}
+		message := append([]byte{3, 1, 0, 0, 0, 0, 0, 0}, packet[:ipHeader+tcpStart]...) // destination, host unreachable
+		binary.BigEndian.PutUint16(message[2:], checksum(message))
+		must(unix.Sendto(messages, message, 0, &unix.SockaddrInet4{Addr: address.Addr}))
+		must1(unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 20_000))
+		return fd
+	}
+	noRoute := &unix.SockaddrInet4{Addr: [4]byte{192, 0, 2, 1}, Port: 9}
+	h.named(func() {
+		for range h.argument.N {
+			fd := fail()
+			expectError(unix.Connect(fd, address), unix.EHOSTUNREACH)
+			expectError(unix.Connect(fd, noRoute), unix.ENETUNREACH)
+			must(unix.Close(fd))
+
+			fd = fail()
+			if errno := must1(unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)); errno != int(unix.EHOSTUNREACH) {
+				panic(errno)
+			}
+			must(unix.Close(fd))
+			fd = stream(0)
+			expectError(unix.Connect(fd, noRoute), unix.ENETUNREACH)
+			must(unix.Close(fd))
+		}
+	})
+	must(unix.Close(listener))
+}
+
+// checksum is that of the Internet's protocols, of an even number of bytes.
+func checksum(data []byte) uint16 {
+	sum := uint32(0)
+	for i := 0; i < len(data); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(data[i:]))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
+
+// One connection takes the only local port of a network namespace, N more find none.
+func workTCPNoPort(h *helper) {
+	isolate()
 	listener := stream(0)
 	address := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 9}
 	must(unix.Bind(listener, address))
