@@ -12,6 +12,7 @@ const (
 	syscallRead
 	syscallWrite
 	syscallCopy
+	syscallSendfile
 	syscallSendMany
 	syscallReceiveMany
 	syscallConnect
@@ -61,6 +62,7 @@ var syscallOperations = [syscallKindCount][categories]uint32{
 	syscallRead:        {categoryNetwork: 1 << networkReceive, categoryFilesystem: 1 << filesystemRead},
 	syscallWrite:       {categoryNetwork: 1 << networkSend, categoryFilesystem: 1 << filesystemWrite},
 	syscallCopy:        {categoryNetwork: 1<<networkSend | 1<<networkReceive, categoryFilesystem: 1<<filesystemWrite | 1<<filesystemRead},
+	syscallSendfile:    {categoryNetwork: 1<<networkSend | 1<<networkReceive, categoryFilesystem: 1<<filesystemWrite | 1<<filesystemRead},
 	syscallSendMany:    {categoryNetwork: 1 << networkSend},
 	syscallReceiveMany: {categoryNetwork: 1 << networkReceive},
 	syscallConnect:     {categoryNetwork: 1 << networkConnect},
@@ -84,8 +86,9 @@ func syscallKinds() map[int]syscallKind {
 	kinds := map[int]syscallKind{}
 	for kind, names := range map[syscallKind][]string{
 		syscallRead:        {"read", "readv", "pread64", "preadv", "preadv2", "recvfrom", "recvmsg"},
-		syscallWrite:       {"write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg", "sendfile"},
+		syscallWrite:       {"write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg"},
 		syscallCopy:        {"splice", "copy_file_range"},
+		syscallSendfile:    {"sendfile"},
 		syscallSendMany:    {"sendmmsg"},
 		syscallReceiveMany: {"recvmmsg"},
 		syscallConnect:     {"connect"},

@@ -33,6 +33,7 @@ enum syscall_kind {
 	SYSCALL_READ,        /* from the descriptor in argument 0 */
 	SYSCALL_WRITE,       /* to the descriptor in argument 0 */
 	SYSCALL_COPY,        /* to the descriptor in argument 2, else from the one in argument 0 */
+	SYSCALL_SENDFILE,    /* to the descriptor in argument 0, else from the one in argument 1 */
 	SYSCALL_SEND_MANY,   /* sendmmsg */
 	SYSCALL_RECEIVE_MANY, /* recvmmsg */
 	SYSCALL_CONNECT,

@@ -163,6 +163,14 @@ static __always_inline void transfer(struct call *call, struct file *file, bool 
 	call->bytes = call->result > 0 ? call->result : 0;
 }
 
+/* A transfer between two descriptors: it counts for where the bytes go, else for where they come from. */
+static __always_inline void copy(struct call *call, __u32 to, __u32 from)
+{
+	transfer(call, file_of(to), true);
+	if (call->category == KP_CATEGORY_SYSCALL)
+		transfer(call, file_of(from), false);
+}
+
 static __always_inline void on_path(struct call *call, __u32 operation, unsigned long path)
 {
 	call->category = KP_CATEGORY_FILESYSTEM;
@@ -245,9 +253,10 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 		transfer(call, file_of(SYSCALL_ARG0(regs)), true);
 		break;
 	case SYSCALL_COPY:
-		transfer(call, file_of(SYSCALL_ARG2(regs)), true);
-		if (call->category == KP_CATEGORY_SYSCALL)
-			transfer(call, file_of(SYSCALL_ARG0(regs)), false);
+		copy(call, SYSCALL_ARG2(regs), SYSCALL_ARG0(regs));
+		break;
+	case SYSCALL_SENDFILE:
+		copy(call, SYSCALL_ARG0(regs), SYSCALL_ARG1(regs));
 		break;
 	case SYSCALL_SEND_MANY:
 	case SYSCALL_RECEIVE_MANY:

@@ -266,10 +266,14 @@ probes:
 
 func TestTransfers(t *testing.T) {
 	const n = 20
+	reads := count{events: 2 * n, bytes: 370 * n}
 	events := trace(t, `probes: {filesystem: {command: [$COMMAND]}}`, "transfers", argument{N: n})
-	checkTally(t, tally{
-		"filesystem.write": {events: 3 * n, bytes: 1800 * n}, "filesystem.read": {events: n, bytes: 300 * n},
-	}, events)
+	checkTally(t, tally{"filesystem.write": {events: 3 * n, bytes: 1800 * n}, "filesystem.read": reads}, events)
+	events = trace(t, `probes: {filesystem: {command: [$COMMAND], operation: [read]}}`, "transfers", argument{N: n})
+	checkTally(t, tally{"filesystem.read": reads}, events)
+	for i := range events {
+		assert.Equal(t, "from", events[i].Name())
+	}
 }
 
 // A socket that would block: nothing happened in the network, but the call was made.

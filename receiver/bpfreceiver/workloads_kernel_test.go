@@ -501,11 +501,12 @@ func workNoFiles(h *helper) {
 	})
 }
 
-// Bytes between files, and between a file and a pipe, N times.
+// Bytes between files, between a file and a pipe, and from a file to a device, N times.
 func workTransfers(h *helper) {
 	from := must1(unix.Open(filepath.Join(h.dir, "from"), unix.O_RDWR|unix.O_CREAT, 0o600))
 	to := must1(unix.Open(filepath.Join(h.dir, "to"), unix.O_RDWR|unix.O_CREAT, 0o600))
 	must1(unix.Write(from, make([]byte, 4096)))
+	null := must1(unix.Open("/dev/null", unix.O_WRONLY, 0))
 	pipe := make([]int, 2)
 	must(unix.Pipe(pipe))
 	h.named(func() {
@@ -514,6 +515,8 @@ func workTransfers(h *helper) {
 			must1(unix.CopyFileRange(from, &in, to, &out, 1000, 0))
 			in = 0
 			must1(unix.Sendfile(to, from, &in, 500))
+			in = 0
+			must1(unix.Sendfile(null, from, &in, 70))
 			in = 0
 			must1(unix.Splice(from, &in, pipe[1], nil, 300, 0))
 			out = 0
