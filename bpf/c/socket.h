@@ -31,21 +31,25 @@ static __always_inline struct sock *sock_of(struct file *file)
 	return BPF_CORE_READ(socket, sk);
 }
 
+static __always_inline __u16 from_network(__u16 port)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	port = __builtin_bswap16(port);
+#endif
+	return port;
+}
+
 static __always_inline void describe_sock(struct kp_network *network, struct sock *sk)
 {
 	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	__u16 port;
 
 	network->family = family;
 	network->protocol = BPF_CORE_READ(sk, sk_protocol);
 	if (family != AF_INET && family != AF_INET6)
 		return;
-	network->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	port = BPF_CORE_READ(sk, __sk_common.skc_dport);
-	network->remote_port = __builtin_bswap16(port);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	network->remote_port = port;
-#endif
+	/* Not skc_num: a socket has given that back when its close is reported. */
+	network->local_port = from_network(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
+	network->remote_port = from_network(BPF_CORE_READ(sk, __sk_common.skc_dport));
 	if (family == AF_INET) {
 		BPF_CORE_READ_INTO((__u32 *)network->local_address, sk, __sk_common.skc_rcv_saddr);
 		BPF_CORE_READ_INTO((__u32 *)network->remote_address, sk, __sk_common.skc_daddr);

@@ -131,6 +131,12 @@ func TestTCP(t *testing.T) {
 			server = network.RemotePort
 		}
 	}
+	for i := range events { // also at the close
+		network := events[i].Network()
+		assert.NotZero(t, network.LocalPort)
+		assert.NotZero(t, network.RemotePort)
+		assert.True(t, (network.LocalPort == server) != (network.RemotePort == server))
+	}
 	for _, accept := range only(events, event.CategoryNetwork, "accept") {
 		assert.Equal(t, server, accept.Network().LocalPort)
 	}
