@@ -33,10 +33,10 @@ type ShapeError struct {
 	Err  error  // the difference
 }
 
-// Error names the object, the difference and the two ways out.
+// Error names the object, the difference and the way out.
 func (e *ShapeError) Error() string {
 	return fmt.Sprintf("%s was pinned by another version or configuration: %v. Start the version or configuration that pinned it once more "+
-		"and stop it gracefully, which drains and removes it; or remove it with `rm -r %s`, which throws away what it holds",
+		"and stop it gracefully, which delivers what waits in it; then remove it with `rm -r %s`, which throws away what it holds still",
 		e.Path, e.Err, filepath.Dir(e.Path))
 }
 
