@@ -388,7 +388,7 @@ func TestProgramExecutedWhileStopped(t *testing.T) {
 	shell, err := os.ReadFile("/bin/sh")
 	require.NoError(t, err)
 	after := filepath.Join(t.TempDir(), "kp-after")
-	require.NoError(t, os.WriteFile(after, shell, 0o700)) //nolint:gosec // it is a program
+	require.NoError(t, os.WriteFile(after, shell, 0o700))
 	config := newConfig()
 	config.PinPath, config.Encoding = pinPath(t), event.EncodingRecords
 	first := create(t, config, &records{})
