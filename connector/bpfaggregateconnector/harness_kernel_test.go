@@ -5,6 +5,7 @@ package bpfaggregateconnector
 import (
 	"context"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -110,24 +111,24 @@ type point interface {
 	Timestamp() pcommon.Timestamp
 }
 
-func pointsOf(m pmetric.Metric) (all []point) {
+func pointsOf(m pmetric.Metric) []point {
 	switch m.Type() {
 	case pmetric.MetricTypeSum:
-		for _, p := range m.Sum().DataPoints().All() {
-			all = append(all, p)
-		}
+		return collect(m.Sum().DataPoints().All())
 	case pmetric.MetricTypeGauge:
-		for _, p := range m.Gauge().DataPoints().All() {
-			all = append(all, p)
-		}
+		return collect(m.Gauge().DataPoints().All())
 	case pmetric.MetricTypeHistogram:
-		for _, p := range m.Histogram().DataPoints().All() {
-			all = append(all, p)
-		}
+		return collect(m.Histogram().DataPoints().All())
 	case pmetric.MetricTypeExponentialHistogram:
-		for _, p := range m.ExponentialHistogram().DataPoints().All() {
-			all = append(all, p)
-		}
+		return collect(m.ExponentialHistogram().DataPoints().All())
+	default:
+		panic(m.Type().String() + " is none of ours")
+	}
+}
+
+func collect[P point](points iter.Seq2[int, P]) (all []point) {
+	for _, p := range points {
+		all = append(all, p)
 	}
 	return all
 }

@@ -109,6 +109,17 @@ func TestSeriesAreAttributes(t *testing.T) {
 	}
 }
 
+// It is asked of every failed event.
+func TestErrorOfAllocatesNothing(t *testing.T) {
+	for _, e := range []event.Event{
+		example(event.CategoryNetwork, event.NetworkConnect, "a", func(e *event.Event) { e.Result = -111 }),
+		example(event.CategoryNetwork, event.NetworkConnect, "a", func(e *event.Event) { e.Result = -200 }),
+		example(event.CategoryProcess, event.ProcessExit, "a", func(e *event.Event) { e.Result = 200 }),
+	} {
+		assert.Zero(t, testing.AllocsPerRun(100, func() { errorOf(&e) }), e.ErrorType())
+	}
+}
+
 func TestDimensions(t *testing.T) {
 	network := example(event.CategoryNetwork, event.NetworkConnect, "curl", func(e *event.Event) {
 		e.Result = -111

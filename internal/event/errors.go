@@ -48,7 +48,7 @@ func (e *Event) ErrorType() string { return ErrorTypeOf(e.Category, e.ErrorCode(
 
 // ErrorTypeOf returns the ErrorType of an event with this category and ErrorCode. An error number that has
 // no name is spelled in decimal; what is no error number and no exit status is "_OTHER", as semantic
-// conventions have it, so the number of different values is bounded. Known names cost no allocation.
+// conventions have it, so the number of different values is bounded. Numbers below 256 cost no allocation.
 func ErrorTypeOf(c Category, code int32) string {
 	switch {
 	case code == 0:
@@ -62,6 +62,8 @@ func ErrorTypeOf(c Category, code int32) string {
 		return otherError
 	case int(code) < len(errnoNames) && errnoNames[code] != "":
 		return errnoNames[code]
+	case int(code) < len(statusNames):
+		return statusNames[code] // the same spelling
 	default:
 		return strconv.Itoa(int(code))
 	}

@@ -157,16 +157,19 @@ func TestAdoptWithOtherSettings(t *testing.T) {
 	assertDetached(t, path)
 }
 
+// restart is a way in which probes come and go, and whether those at the end know of what was there before.
+type restart struct {
+	before, between, after string // configurations; no between: none
+	end                    func(*testing.T, *instance)
+	known                  bool
+}
+
 // Whose a connection is, and since when, is known for as long as the probes see all of it: what happens to sockets while
 // they are detached makes everything that was noted before worthless.
 func TestConnectionsAcrossRestarts(t *testing.T) {
 	const n = 20
 	closes := "probes: {network: {operation: [close]}}\n"
-	for name, test := range map[string]struct {
-		before, between, after string // configurations; no between: none
-		end                    func(*testing.T, *instance)
-		known                  bool
-	}{
+	for name, test := range map[string]restart{
 		"killed":              {closes, "", closes, killed, true},
 		"kept":                {closes + "keep_on_shutdown: true", "", closes, stopped, true},
 		"another ring buffer": {closes + "keep_on_shutdown: true", "", closes + "ring_buffer: {size: 64KiB}", stopped, true},
@@ -213,11 +216,7 @@ func TestConnectionsAcrossRestarts(t *testing.T) {
 func TestSystemCallsAcrossRestarts(t *testing.T) {
 	reads := "probes: {syscall: {include: [read], command: [$COMMAND]}}\n"
 	keep := "keep_on_shutdown: true"
-	for name, test := range map[string]struct {
-		before, between, after string // configurations; no between: none
-		end                    func(*testing.T, *instance)
-		known                  bool
-	}{
+	for name, test := range map[string]restart{
 		"killed":                      {reads, "", reads, killed, true},
 		"kept":                        {reads + keep, "", reads, stopped, true},
 		"stopped":                     {reads, "", reads, stopped, false},

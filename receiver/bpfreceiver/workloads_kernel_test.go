@@ -153,16 +153,22 @@ func expectError(err, want error) {
 	}
 }
 
+// connection returns both ends of a new connection.
+func connection(listener int, address unix.Sockaddr) (client, server int) {
+	client = stream(0)
+	must(unix.Connect(client, address))
+	server, _, err := unix.Accept(listener)
+	must(err)
+	return client, server
+}
+
 // N connections: connect, accept, 100 bytes there, 50 back, close on both sides.
 func workTCP(h *helper) {
 	listener, address := listen(128)
 	data := make([]byte, 100)
 	h.named(func() {
 		for range h.argument.N {
-			client := stream(0)
-			must(unix.Connect(client, address))
-			server, _, err := unix.Accept(listener)
-			must(err)
+			client, server := connection(listener, address)
 			must1(unix.Write(client, data))
 			must1(unix.Read(server, data))
 			must1(unix.Write(server, data[:50]))
@@ -362,10 +368,7 @@ func workTCPHeld(h *helper) {
 	var ends []int
 	h.named(func() {
 		for range h.argument.N {
-			client := stream(0)
-			must(unix.Connect(client, address))
-			server, _, err := unix.Accept(listener)
-			must(err)
+			client, server := connection(listener, address)
 			// A reset closes both at once.
 			must(unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
 			ends = append(ends, client, server)
@@ -630,10 +633,7 @@ func workBench(h *helper) {
 			}
 		case "connection":
 			for range n {
-				client := stream(0)
-				must(unix.Connect(client, address))
-				server, _, err := unix.Accept(listener)
-				must(err)
+				client, server := connection(listener, address)
 				must1(unix.Write(client, buffer))
 				must1(unix.Read(server, buffer))
 				// A reset, so that no ports are used up.
