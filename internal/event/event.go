@@ -179,7 +179,8 @@ type Enriched struct {
 	Context Context
 }
 
-// Text returns the string in a NUL-terminated room, such as Context.User[:]; the whole room if it has no NUL.
+// Text returns the string in a NUL-terminated room, such as Context.User[:]; the whole room if it has no NUL. What is for
+// people or other programs goes through Escape.
 func Text(room []byte) string {
 	if end := bytes.IndexByte(room, 0); end >= 0 {
 		room = room[:end]

@@ -4,17 +4,15 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 )
 
 // A record is an event as a log record of its own. What an event does not have, its record does not have
-// either: an attribute that is absent means zero. Decoding gives the same event again, but for bytes that
-// mean nothing (padding, and a payload where the category has none) and for strings that are no valid
-// UTF-8: each run of bad bytes becomes a question mark. A name that others made longer than an event has
-// room for is cut and flagged.
+// either: an attribute that is absent means zero. Names are escaped (Escape). Decoding gives the same event
+// again, but for bytes that mean nothing: padding, what follows the NUL of a name, and a payload where the
+// category has none. A name that others made longer than an event has room for is cut and flagged.
 
 // recordEventPrefix begins the event name of a record: kernel.<category>.<operation>.
 const recordEventPrefix = "kernel."
@@ -260,7 +258,7 @@ func putInt(a pcommon.Map, key string, value int64) {
 
 func putText(a pcommon.Map, key, value string) {
 	if value != "" {
-		a.PutStr(key, strings.ToValidUTF8(value, "?")) // one byte, so that no string outgrows its room
+		a.PutStr(key, Escape(value))
 	}
 }
 

@@ -91,7 +91,7 @@ func (d *deadLetter) log(attempts int, reason error) {
 	d.unlogged++
 	if now := time.Now(); now.Sub(d.logged) >= logInterval {
 		d.logger.Warn("events can't be delivered and go to the dead-letter queue",
-			zap.Uint64("events", d.unlogged), zap.NamedError("last_error", reason), zap.Int("attempts", attempts))
+			zap.Uint64("events", d.unlogged), zap.String("last_error", event.Escape(reason.Error())), zap.Int("attempts", attempts))
 		d.logged, d.unlogged = now, 0
 	}
 }
