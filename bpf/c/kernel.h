@@ -256,6 +256,21 @@ struct bpf_iter__task {
 	struct task_struct *task;
 };
 
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_map {
+	__u32 id;
+};
+
+struct bpf_iter__bpf_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+};
+
 struct linux_binprm {
 	const char *filename;
 };

@@ -100,7 +100,10 @@ func (s *Stage) enqueueChunk(ctx context.Context, chunk event.Batch) error {
 	n := chunk.Len()
 	settled := 0
 	if chunk.Redelivered {
-		settled = s.queue.Settled(chunk.Source, chunk.Sequence, n)
+		var err error
+		if settled, err = s.queue.Settled(chunk.Source, chunk.Sequence, n); err != nil {
+			return err
+		}
 	}
 	for i := range settled {
 		s.queue.Skip(i)

@@ -468,3 +468,20 @@ func TestShutdownTimeout(t *testing.T) {
 	assert.Equal(t, Books{Received: 3000, Delivered: 3000}, settle(t, s))
 	assert.Equal(t, numbers(0, 3000), n.got())
 }
+
+// Six pipelines of 16 lanes each feed one stage, and every batch comes again: each event is in its queue once.
+func TestManySources(t *testing.T) {
+	n := newNext(t)
+	s := start(t, newSettings(n, ""))
+	const sources = 96
+	for first := 0; first < 30; first += 10 {
+		for _, again := range []bool{false, true} {
+			for source := range uint64(sources) {
+				b := batch(first, 10)
+				b.Source, b.Redelivered = 0x100*(1+source/16)+source%16, again
+				require.NoError(t, s.ConsumeLogs(t.Context(), frame(b)))
+			}
+		}
+	}
+	assert.Equal(t, Books{Received: 30 * sources, Delivered: 30 * sources, Redelivered: 30 * sources}, settle(t, s))
+}
