@@ -5,7 +5,6 @@ package bpf
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,7 +23,9 @@ const MaxSources = 1024
 const noSource = MaxSources
 
 // ErrSources says that a batch comes from one source more than a component can keep apart. Nothing of it is settled.
-var ErrSources = errors.New("too many sources")
+var ErrSources = fmt.Errorf("this batch is of one source too many: %d ring buffers and lanes feed the component already, all that it can keep apart. "+
+	"It is to be tried again, and nothing of it is lost: let fewer pipelines or lanes lead to the component, "+
+	"or remove what is pinned of components that feed it no longer", MaxSources)
 
 // kernelSource has the layout of struct kp_source.
 type kernelSource struct {
@@ -73,10 +74,10 @@ func (s *sources) slot(id uint64) (int, error) {
 	slot := s.free()
 	if slot < 0 {
 		if err := s.sweep(); err != nil {
-			return 0, fmt.Errorf("%w: %d feed it already, and which of them are gone is not known: %w", ErrSources, len(s.slots), err)
+			return 0, fmt.Errorf("%w, and which of the others are gone is not known: %w", ErrSources, err)
 		}
 		if slot = s.free(); slot < 0 {
-			return 0, fmt.Errorf("%w: %d feed it already, as many as it can keep apart", ErrSources, len(s.slots))
+			return 0, ErrSources
 		}
 	}
 	// In this order: whenever the process is killed, no id stands beside another's progress.

@@ -85,6 +85,10 @@ func (s *Stage) enqueue(ctx context.Context, batch event.Batch) error {
 		chunk.Data = batch.Data[start*batch.Size : end*batch.Size]
 		chunk.Sequence += uint64(start)
 		if err := s.enqueueChunk(ctx, chunk); err != nil {
+			if errors.Is(err, bpf.ErrSources) {
+				s.refused.Note(time.Now(), err)
+				s.telemetry.KernelpipeStageSourcesRefused.Add(ctx, 1, metric.WithAttributes(attribute.String("stage", s.settings.Name)))
+			}
 			return err
 		}
 	}
