@@ -242,6 +242,7 @@ struct task_struct {
 	int tgid;
 	int exit_code;
 	__u64 start_boottime;
+	__u64 self_exec_id;
 	struct task_struct *group_leader;
 	struct task_struct *real_parent;
 	struct files_struct *files;

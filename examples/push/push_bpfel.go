@@ -59,13 +59,13 @@ type pushKpEnriched struct {
 			Gid      uint32
 			Comm     [16]int8
 		}
-		Operation uint16
-		Category  uint8
-		Priority  uint8
-		Version   uint8
-		Flags     uint8
-		Reserved  uint16
-		Network   struct {
+		Operation  uint16
+		Category   uint8
+		Priority   uint8
+		Version    uint8
+		Flags      uint8
+		ExecNumber uint16
+		Network    struct {
 			_             structs.HostLayout
 			Family        uint16
 			Protocol      uint16
