@@ -144,7 +144,9 @@ func TestConcurrency(t *testing.T) {
 		t.Run(string(temporality), func(t *testing.T) {
 			const lanes, batches, size = 4, 50, 700
 			out := &sink{}
-			c := start(t, newConfig(func(c *Config) { c.Temporality, c.CardinalityLimit = temporality, 100 }), out)
+			c := start(t, newConfig(only("kernel.events", "kernel.event.latency"), func(c *Config) {
+				c.Temporality, c.CardinalityLimit = temporality, 100
+			}), out)
 			var group sync.WaitGroup
 			for lane := range lanes {
 				group.Go(func() {
@@ -172,23 +174,23 @@ func TestConcurrency(t *testing.T) {
 			group.Wait()
 			close(stop)
 			<-stopped
-			if temporality == Cumulative {
-				began := map[string]pcommon.Timestamp{}
-				for _, export := range out.take() {
-					for name, start := range starts([]pmetric.Metrics{export}) {
-						if _, ok := began[name]; !ok {
-							began[name] = start
-						}
-						require.Equal(t, began[name], start, name)
-					}
-				}
-				assert.NotEmpty(t, began)
-			}
 			require.NoError(t, c.export(t.Context()))
-			got := out.take()
-			for _, name := range []string{"kernel.events", "kernel.event.latency"} {
-				assert.EqualValues(t, lanes*batches*size, sums(got, name), name)
+			b := newBackend(out)
+			began, latencies := map[string]pcommon.Timestamp{}, int64(0)
+			for _, export := range out.take() {
+				b.note([]pmetric.Metrics{export})
+				for name, start := range b.starts {
+					require.GreaterOrEqual(t, start, began[name], name)
+					began[name] = start
+				}
+				if temporality == Cumulative {
+					latencies = 0
+				}
+				latencies += sums([]pmetric.Metrics{export}, "kernel.event.latency")
 			}
+			assert.NotEmpty(t, began)
+			assert.EqualValues(t, lanes*batches*size, b.total())
+			assert.EqualValues(t, lanes*batches*size, latencies)
 			assert.EqualValues(t, lanes*batches*size, c.stats.Books().Redelivered)
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
 )
@@ -27,8 +28,13 @@ func newBackend(out *sink) *backend { return &backend{out: out, totals: map[stri
 func (b *backend) export(t *testing.T, c *aggregateConnector) {
 	t.Helper()
 	require.NoError(t, c.export(t.Context()))
+	b.note(b.out.take())
+}
+
+// note takes note of points.
+func (b *backend) note(exports []pmetric.Metrics) {
 	b.starts = map[string]pcommon.Timestamp{}
-	for _, p := range sumPoints(b.out.take()) {
+	for _, p := range sumPoints(exports) {
 		name, ok := p.Attributes().Get(dimensionExecutable)
 		if !ok {
 			name = pcommon.NewValueStr("overflow")
