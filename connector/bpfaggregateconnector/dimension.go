@@ -4,7 +4,6 @@ import (
 	"math"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
@@ -70,15 +69,13 @@ func fill(room []byte) {
 	}
 }
 
-// takeText copies a NUL-terminated string. Bytes that are no UTF-8, which an attribute can't have, become
-// question marks here already, so that no two series have the same attributes.
-func takeText(to, from []byte) {
-	event.SetText(to, strings.ToValidUTF8(event.Text(from), "?"))
-}
+// takeText copies a NUL-terminated string as it is, without what lies behind its NUL.
+func takeText(to, from []byte) { event.SetText(to, event.Text(from)) }
 
+// putText escapes the string, which keeps different ones different, so that no two series have the same attributes.
 func putText(a pcommon.Map, key string, room []byte) {
 	if text := event.Text(room); text != "" {
-		a.PutStr(key, text)
+		a.PutStr(key, event.Escape(text))
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 func anyEvent(r *rand.Rand) event.Enriched {
 	few := func(n int) int { return r.IntN(n) }
 	text := func(room []byte) {
-		event.SetText(room, []string{"", "a", "b\xff", "b?", "sh"}[few(5)])
+		event.SetText(room, []string{"", "a", "b\xff", "b?", "b\xfe", "b\n", `b\x0a`, "sh"}[few(8)])
 		if few(8) == 0 {
 			room[len(room)-1] = 'x' // behind the NUL
 		}

@@ -4,17 +4,15 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 )
 
 // A record is an event as a log record of its own. What an event does not have, its record does not have
-// either: an attribute that is absent means zero. Decoding gives the same event again, but for bytes that
-// mean nothing (padding, and a payload where the category has none) and for strings that are no valid
-// UTF-8: each run of bad bytes becomes a question mark. A name that others made longer than an event has
-// room for is cut and flagged.
+// either: an attribute that is absent means zero. Names are escaped (Escape). Decoding gives the same event
+// again, but for bytes that mean nothing: padding, what follows the NUL of a name, and a payload where the
+// category has none. A name that others made longer than an event has room for is cut and flagged.
 
 // recordEventPrefix begins the event name of a record: kernel.<category>.<operation>.
 const recordEventPrefix = "kernel."
@@ -61,6 +59,7 @@ const (
 	attributeGroupID         = "kernel.process.group.id"
 	attributeCgroupID        = "kernel.process.cgroup.id"
 	attributeProcessStart    = "kernel.process.start_time_ns"
+	attributeExecNumber      = "kernel.process.exec.number"
 	attributeChildPID        = "kernel.process.child.pid"
 	attributeExitSignal      = "kernel.process.exit.signal"
 	attributeParentName      = "kernel.process.parent.name"
@@ -161,6 +160,7 @@ func encodeEvent(record plog.LogRecord, e *Event, clock Clock, observed pcommon.
 	putText(a, attributeErrorType, e.ErrorType())
 	putInt(a, attributeFlags, int64(e.Flags))
 	encodeProcess(a, &e.Process)
+	putInt(a, attributeExecNumber, int64(e.ExecNumber))
 	encodePayload(a, e)
 }
 
@@ -260,7 +260,7 @@ func putInt(a pcommon.Map, key string, value int64) {
 
 func putText(a pcommon.Map, key, value string) {
 	if value != "" {
-		a.PutStr(key, strings.ToValidUTF8(value, "?")) // one byte, so that no string outgrows its room
+		a.PutStr(key, Escape(value))
 	}
 }
 

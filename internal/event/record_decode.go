@@ -81,6 +81,8 @@ func (r *recordReader) attribute(key string, value pcommon.Value) error {
 		return readBits(&e.Process.CgroupID, value)
 	case attributeProcessStart:
 		return readBits(&e.Process.Start, value)
+	case attributeExecNumber:
+		return readInt(&e.ExecNumber, value)
 	case attributeKnown:
 		r.size = EnrichedSize
 		return readInt(&c.Known, value)
@@ -250,12 +252,12 @@ func readText(room []byte, value pcommon.Value) error {
 	return nil
 }
 
-// textOf returns a string that may stand in a NUL-terminated room.
+// textOf returns the name in a value, which may stand in a NUL-terminated room.
 func textOf(value pcommon.Value) (string, error) {
 	if value.Type() != pcommon.ValueTypeStr {
 		return "", wrongType(value, pcommon.ValueTypeStr)
 	}
-	text := value.Str()
+	text := Unescape(value.Str())
 	if strings.IndexByte(text, 0) >= 0 {
 		return "", fmt.Errorf("%q has a NUL", text)
 	}

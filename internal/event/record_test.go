@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/golden"
@@ -152,21 +153,45 @@ func TestDurationRoundTrip(t *testing.T) {
 	assert.False(t, exact, "a usual duration needs no second attribute")
 }
 
-// TestInvalidUTF8: what the kernel calls a name need not be text; what leaves is.
-func TestInvalidUTF8(t *testing.T) {
-	e := connect()
-	e.Category, e.Operation = CategoryFilesystem, FilesystemOpen
-	for i := range e.Payload {
-		e.Payload[i] = 0xff
+// hostileNames are what a program may call itself, a file or a user, in groups that a careless encoding makes one.
+func hostileNames() []string {
+	return []string{
+		"a?", "a\xff", "a\xfe", "a\xc3", "a\xe4\xb8", "a\ufffd", // cut, or no UTF-8 at all
+		"a\n", `a\n`, `a\\n`, `a\x0a`, "a\r", "a\t", "a\x7f", "a ", "a",
+		"\x1b[31mred", "[31mred", "\x1b]0;title\a", "\u009b31mred", "\u0085", "\xc2\x85x", `\xc2\x85`,
+		"txt\u202egpj", "txtgpj", "\u2066a\u2069", "a\u200b", "\ufeffa", "a\u2028", "a\u00a0", "\U000e0041", "\ue000",
+		"\xed\xa0\x80", "\xc0\x80", "\xf4\x90\x80\x80", `\`, `\\`, `C:\x`, "sch\u00f6n", "\u732b", "\U0001f600",
 	}
-	copy(e.Process.Comm[:], "a\xc3")
-	logs := Encode(EncodingRecords, Batch{Size: Size, Data: Bytes([]Event{e})}, Clock{})
-	path, _ := onlyRecord(logs).Attributes().Get(attributeFilePath)
-	assert.Equal(t, "?", path.Str())
-	batches, refused := decodeAll(t, logs)
-	require.Empty(t, refused)
-	assert.Equal(t, "?", batches[0].At(0).Name())
-	assert.Equal(t, "a?rl", batches[0].At(0).Comm())
+}
+
+// TestNames: what the kernel calls a name need not be text. What leaves is text that a terminal shows as it is, that of
+// different names differs, and the way back gives the name again.
+func TestNames(t *testing.T) {
+	names := map[string]string{} // by what they become
+	for _, name := range hostileNames() {
+		e := connect()
+		e.Category, e.Operation = CategoryFilesystem, FilesystemOpen
+		e.SetName(name)
+		SetText(e.Process.Comm[:], name)
+		context := Context{Known: 15}
+		for _, room := range [][]byte{context.Executable[:], context.Parent[:], context.Ancestor[:], context.User[:]} {
+			SetText(room, name)
+		}
+		batch := Batch{Size: EnrichedSize, Data: Bytes([]Enriched{{Event: e, Context: context}})}
+		logs := Encode(EncodingRecords, batch, Clock{})
+		path, _ := onlyRecord(logs).Attributes().Get(attributeFilePath)
+		assert.NotContains(t, names, path.Str(), "%q is also %q", path.Str(), name)
+		names[path.Str()] = name
+		for _, value := range onlyRecord(logs).Attributes().All() {
+			if value.Type() == pcommon.ValueTypeStr {
+				assert.True(t, utf8.ValidString(value.Str()), "%q", value.Str())
+				assert.False(t, strings.ContainsFunc(value.Str(), func(r rune) bool { return !unicode.IsPrint(r) }), "%q", value.Str())
+			}
+		}
+		batches, refused := decodeAll(t, logs)
+		require.Empty(t, refused)
+		assert.Equal(t, []Batch{batch}, batches, "%q", name)
+	}
 }
 
 func TestBadRecords(t *testing.T) {
@@ -291,12 +316,17 @@ func FuzzEncodeRecords(f *testing.F) {
 			for key, value := range onlyRecord(logs).Attributes().All() {
 				if value.Type() == pcommon.ValueTypeStr {
 					assert.True(t, utf8.ValidString(value.Str()), key)
+					assert.False(t, strings.ContainsFunc(value.Str(), func(r rune) bool { return !unicode.IsPrint(r) }), "%s: %q", key, value.Str())
 				}
 			}
 			once, refused := decodeAll(t, logs)
 			require.Empty(t, refused)
 			require.Len(t, once, 1)
 			require.Equal(t, size, once[0].Size)
+			require.Equal(t, batch.At(0).Comm(), once[0].At(0).Comm())
+			if batch.At(0).HasName() {
+				require.Equal(t, batch.At(0).Name(), once[0].At(0).Name())
+			}
 			twice, refused := decodeAll(t, Encode(EncodingRecords, once[0], Clock{}))
 			require.Empty(t, refused)
 			require.Equal(t, once, twice)

@@ -62,7 +62,7 @@ func removeEmpty(q *bpf.Queue) error {
 
 // settled returns how many of the first events of a batch an earlier, interrupted attempt has settled, up to the last one
 // that it has kept here: a lane is dealt with in order, so those before it were delivered or kept as well.
-func (d *deadLetter) settled(batch event.Batch) int {
+func (d *deadLetter) settled(batch event.Batch) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.queue.Settled(batch.Source, batch.Sequence, batch.Len())
@@ -91,7 +91,7 @@ func (d *deadLetter) log(attempts int, reason error) {
 	d.unlogged++
 	if now := time.Now(); now.Sub(d.logged) >= logInterval {
 		d.logger.Warn("events can't be delivered and go to the dead-letter queue",
-			zap.Uint64("events", d.unlogged), zap.NamedError("last_error", reason), zap.Int("attempts", attempts))
+			zap.Uint64("events", d.unlogged), zap.String("last_error", event.Escape(reason.Error())), zap.Int("attempts", attempts))
 		d.logged, d.unlogged = now, 0
 	}
 }

@@ -341,8 +341,8 @@ func (d *Drain) encode(batch event.Batch, clock event.Clock) plog.Logs {
 		for _, scope := range resource.ScopeLogs().All() {
 			for _, record := range scope.LogRecords().All() {
 				letter := &letters[at]
-				record.Attributes().PutStr("kernelpipe.dead_letter.stage", event.Text(letter.Stage[:]))
-				record.Attributes().PutStr("kernelpipe.dead_letter.reason", event.Text(letter.Reason[:]))
+				record.Attributes().PutStr("kernelpipe.dead_letter.stage", event.Escape(event.Text(letter.Stage[:])))
+				record.Attributes().PutStr("kernelpipe.dead_letter.reason", event.Escape(event.Text(letter.Reason[:])))
 				record.Attributes().PutInt("kernelpipe.dead_letter.attempts", int64(letter.Attempts))
 				record.Attributes().PutStr("kernelpipe.dead_letter.time", clock.Unix(letter.Time).AsTime().Format(time.RFC3339Nano))
 				at++

@@ -3,7 +3,6 @@ package bpfenrichprocessor
 import (
 	"bytes"
 	"context"
-	"strings"
 	"sync"
 
 	"go.opentelemetry.io/collector/consumer"
@@ -166,7 +165,7 @@ func (d *details) get(id identity) *detail {
 func (d *details) learn(to *detail, entry *bpf.ProcessEntry) {
 	to.history = historyOf(entry)
 	path, cut := entry.Path()
-	to.path, to.pathCut = strings.ToValidUTF8(path, "?"), cut
+	to.path, to.pathCut = event.Escape(path), cut
 	if !d.arguments {
 		return
 	}
@@ -179,6 +178,6 @@ func (d *details) learn(to *detail, entry *bpf.ProcessEntry) {
 		arguments = arguments[:bytes.LastIndexByte(arguments, 0)+1]
 	}
 	for _, argument := range d.redaction.apply(string(arguments)) {
-		to.arguments = append(to.arguments, strings.ToValidUTF8(argument, "?"))
+		to.arguments = append(to.arguments, event.Escape(argument))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/internal/stage"
 	"github.com/kernelpipe/kernelpipe/receiver/bpfreceiver/internal/metadata"
 )
@@ -112,7 +113,7 @@ func (r *bpfReceiver) reportOrphans() {
 	}
 	for _, orphan := range orphans {
 		r.settings.Logger.Warn("Pinned state belongs to no running component. If none is to use it again, remove it with rm -r",
-			zap.String("directory", orphan.Path), zap.Bool("probes_attached", orphan.Attached))
+			zap.String("directory", event.Escape(orphan.Path)), zap.Bool("probes_attached", orphan.Attached))
 	}
 }
 
