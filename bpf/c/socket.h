@@ -66,7 +66,8 @@ static __always_inline void describe_sock(struct kp_network *network, struct soc
 struct kp_owner {
 	struct kp_process process;
 	__u64 since_ns;    /* start of connect, then of the connection */
-	__u32 ignored;     /* the collector's own */
+	__u16 exec_number; /* as in kp_event */
+	__u16 ignored;     /* the collector's own */
 	__u32 connecting;  /* enum connecting */
 };
 
@@ -90,7 +91,7 @@ struct {
 enum missed {
 	MISSED_START = 0,  /* no room to note the start of a system call: its event has no duration */
 	MISSED_OWNER = 1,  /* no room to note a socket's owner: its events name no process */
-	MISSED_COMPAT = 2, /* 32-bit system calls on a 64-bit kernel: another table of numbers, not decoded */
+	MISSED_COMPAT = 2, /* system calls by another table of numbers, of 32-bit programs or x32: not decoded */
 	MISSED_EXIT = 3,   /* no room to note a process's end: it may be reported twice */
 	MISSED_CAUSES = 4,
 };
@@ -117,6 +118,7 @@ static __always_inline void own_sock(struct sock *sk, __u32 connecting)
 	__u64 key = (__u64)(unsigned long)sk;
 
 	identify(&owner.process);
+	owner.exec_number = current_exec_number();
 	owner.since_ns = bpf_ktime_get_boot_ns();
 	owner.ignored = is_self();
 	owner.connecting = connecting;

@@ -7,7 +7,7 @@
 #include "source.h"
 
 /* Changes with the layout or the meaning of any map here. */
-#define KP_STATS_FORMAT 3
+#define KP_STATS_FORMAT 4
 
 #define KP_DELTAS 256 /* series that one run adds to at most */
 #define KP_DELTA_BUCKETS 56

@@ -93,8 +93,10 @@ func TestErrors(t *testing.T) {
 		{"the last with a name", CategorySyscall, 0, -133, 133, "EHWPOISON"},
 		{"the kernel's own", CategorySyscall, 0, -524, 524, "524"},
 		{"the last error", CategorySyscall, 0, -4095, 4095, "4095"},
-		{"no error number", CategorySyscall, 0, -4096, 4096, "_OTHER"},
-		{"least", CategorySyscall, 0, math.MinInt64, math.MaxInt32, "_OTHER"},
+		{"no error number", CategorySyscall, 0, -4096, 0, ""},
+		{"an offset", CategorySyscall, 0, -0xa00000, 0, ""},
+		{"least", CategorySyscall, 0, math.MinInt64, 0, ""},
+		{"no status, below 0", CategoryProcess, ProcessExit, math.MinInt64, math.MaxInt32, "_OTHER"},
 		{"exit 0", CategoryProcess, ProcessExit, 0, 0, ""},
 		{"exit 1", CategoryProcess, ProcessExit, 1, 1, "1"},
 		{"killed", CategoryProcess, ProcessExit, 137, 137, "137"},
@@ -146,8 +148,8 @@ func TestPayloadViews(t *testing.T) {
 func TestValidateEvent(t *testing.T) {
 	e := connect()
 	require.NoError(t, e.Validate())
-	e.Version = 2
-	assert.ErrorContains(t, e.Validate(), "format version 2, expected 1")
+	e.Version = 1
+	assert.ErrorContains(t, e.Validate(), "format version 1, expected 2")
 	e.Version, e.Category = Version, 5
 	assert.ErrorContains(t, e.Validate(), "unknown category 5")
 }

@@ -3,8 +3,9 @@ package stage
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
+
+	"github.com/kernelpipe/kernelpipe/internal/health"
 )
 
 // HealthConfig is the `health` block of a component: what makes it report a recoverable error as its status,
@@ -20,7 +21,8 @@ type HealthConfig struct {
 
 // NewHealthConfig returns the defaults: any loss shows, for a minute.
 func NewHealthConfig() HealthConfig {
-	return HealthConfig{MaxDepthRatio: 0.9, MaxLoss: 0, LossWindow: time.Minute}
+	losses := health.NewConfig()
+	return HealthConfig{MaxDepthRatio: 0.9, MaxLoss: losses.MaxLoss, LossWindow: losses.LossWindow}
 }
 
 // Validate reports everything that is wrong.
@@ -29,14 +31,12 @@ func (c *HealthConfig) Validate() error {
 	if !(c.MaxDepthRatio > 0 && c.MaxDepthRatio <= 1) {
 		errs = append(errs, fmt.Errorf("max_depth_ratio is %v, must be above 0 and at most 1; with 1 a full queue is healthy", c.MaxDepthRatio))
 	}
-	if c.MaxLoss < 0 {
-		errs = append(errs, fmt.Errorf("max_loss is %d, must not be negative: use %d where losses are no reason for concern", c.MaxLoss, math.MaxInt64))
-	}
-	if c.LossWindow < healthInterval {
-		errs = append(errs, fmt.Errorf("loss_window is %s, must be at least %s", c.LossWindow, healthInterval))
-	}
+	losses := c.losses()
+	errs = append(errs, losses.Validate())
 	return errors.Join(errs...)
 }
 
-// healthInterval is how often the state of the queue is looked at.
-const healthInterval = time.Second
+// losses is the part that is about losses.
+func (c *HealthConfig) losses() health.Config {
+	return health.Config{MaxLoss: c.MaxLoss, LossWindow: c.LossWindow}
+}

@@ -9,7 +9,8 @@ import (
 
 func TestHealth(t *testing.T) {
 	start := time.Now()
-	h := health{config: HealthConfig{MaxDepthRatio: 0.9, MaxLoss: 5, LossWindow: time.Minute}}
+	var books Books
+	j := newJudge(HealthConfig{MaxDepthRatio: 0.9, MaxLoss: 5, LossWindow: time.Minute}, &books)
 	for _, step := range []struct {
 		after time.Duration
 		books Books
@@ -28,7 +29,8 @@ func TestHealth(t *testing.T) {
 		{80 * time.Second, Books{DroppedNewest: 3, DeadLettered: 3, DroppedOldest: 4, DroppedLowPriority: 2}, "6 events were dropped"},
 		{200 * time.Second, Books{DroppedNewest: 3, DeadLettered: 3, DroppedOldest: 4, DroppedLowPriority: 2}, ""},
 	} {
-		err := h.check(start.Add(step.after), step.books, 100)
+		books = step.books
+		err := j.check(start.Add(step.after), 100)
 		if step.want == "" {
 			assert.NoError(t, err, step.after)
 		} else {

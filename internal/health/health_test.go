@@ -1,0 +1,123 @@
+package health
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+func TestValidate(t *testing.T) {
+	config := NewConfig()
+	require.NoError(t, config.Validate())
+	config = Config{MaxLoss: -1, LossWindow: time.Millisecond}
+	assert.EqualError(t, config.Validate(), "max_loss is -1, must not be negative: use 9223372036854775807 where losses are no reason for concern\n"+
+		"loss_window is 1ms, must be at least 1s")
+}
+
+func TestLosses(t *testing.T) {
+	start := time.Unix(1_000_000, 0).UTC()
+	dropped, overflowed := uint64(100), uint64(0)
+	l := NewLosses(Config{MaxLoss: 5, LossWindow: time.Minute},
+		Counter{Lost: "were dropped", Read: func() uint64 { return dropped }},
+		Counter{Lost: "overflowed", Remedy: "raise the limit", Read: func() uint64 { return overflowed }})
+	for _, step := range []struct {
+		after               time.Duration
+		dropped, overflowed uint64
+		want                string // nothing: healthy
+	}{
+		{after: 0, dropped: 100},
+		{after: time.Second, dropped: 105},
+		{after: 2 * time.Second, dropped: 105, overflowed: 1, want: "5 events were dropped since 1970-01-12T13:46:41Z, more than max_loss 5 allows within 1m0s\n" +
+			"1 events overflowed since 1970-01-12T13:46:42Z, more than max_loss 5 allows within 1m0s: raise the limit"},
+		{after: 30 * time.Second, dropped: 104, overflowed: 1, want: "5 events were dropped since 1970-01-12T13:46:41Z, more than max_loss 5 allows within 1m0s\n" +
+			"1 events overflowed since 1970-01-12T13:46:42Z, more than max_loss 5 allows within 1m0s: raise the limit"},
+		{after: 61 * time.Second, dropped: 105, overflowed: 1},
+		{after: 61 * time.Second, dropped: 105, overflowed: 7, want: "7 events overflowed since 1970-01-12T13:46:42Z, more than max_loss 5 allows within 1m0s: raise the limit"},
+		{after: 62 * time.Second, dropped: 105, overflowed: 7, want: "6 events overflowed since 1970-01-12T13:47:41Z, more than max_loss 5 allows within 1m0s: raise the limit"},
+		{after: time.Hour, dropped: 105, overflowed: 7},
+	} {
+		dropped, overflowed = step.dropped, step.overflowed
+		err := l.Check(start.Add(step.after))
+		if step.want == "" {
+			assert.NoError(t, err, step.after)
+		} else {
+			assert.EqualError(t, err, step.want, step.after)
+		}
+	}
+}
+
+// However long the window is and however often something is lost, few losses are remembered one by one.
+func TestLossesAreBounded(t *testing.T) {
+	var lost uint64
+	l := NewLosses(Config{LossWindow: 24 * time.Hour}, Counter{Lost: "were dropped", Read: func() uint64 { return lost }})
+	now := time.Unix(1_000_000, 0)
+	for range 48 * 3600 {
+		now = now.Add(time.Second)
+		lost++
+		require.Error(t, l.Check(now))
+		require.LessOrEqual(t, len(l.counters[0].recent), maxLosses)
+	}
+	var remembered uint64
+	for _, loss := range l.counters[0].recent {
+		remembered += loss.events
+	}
+	assert.InDelta(t, 24*3600, remembered, 24*3600/maxLosses)
+}
+
+// host takes note of the statuses that are reported to it.
+type host struct {
+	statuses []componentstatus.Status
+	errs     []string
+}
+
+func (*host) GetExtensions() map[component.ID]component.Component { return nil }
+
+func (h *host) Report(event *componentstatus.Event) {
+	h.statuses = append(h.statuses, event.Status())
+	if event.Err() != nil {
+		h.errs = append(h.errs, event.Err().Error())
+	}
+}
+
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.InfoLevel)
+		h := &host{}
+		var err error
+		ended, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			Watch(ended, h, zap.New(core), "receiver/x", func(time.Time) error { return err })
+		}()
+		pass := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
+		}
+		pass(10*Interval + time.Millisecond)
+		assert.Empty(t, h.statuses)
+		err = errors.New("3 events were dropped")
+		pass(150 * time.Second)
+		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, h.statuses)
+		assert.Equal(t, []string{"receiver/x: 3 events were dropped"}, h.errs)
+		assert.Equal(t, 3, logs.FilterMessage("unhealthy").Len(), "at once, and each minute")
+		err = nil
+		pass(Interval)
+		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, h.statuses)
+		assert.Equal(t, 1, logs.FilterMessage("healthy again").Len())
+		err = errors.New("lost at the end")
+		close(ended)
+		<-done
+		assert.Len(t, h.statuses, 2)
+		last := logs.All()[logs.Len()-1]
+		assert.Equal(t, "unhealthy", last.Message)
+		assert.Equal(t, "lost at the end", last.ContextMap()["error"])
+	})
+}

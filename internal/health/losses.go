@@ -1,0 +1,92 @@
+package health
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Counter counts the events that are lost in one way.
+type Counter struct {
+	// Lost says what happened to the events and where: "were dropped", "of metric x went to the overflow series".
+	Lost string
+	// Remedy says what to do about it, such as which setting to change; empty: nothing is suggested.
+	Remedy string
+	// Read returns how many events were lost until now. It may be called until Watch has returned.
+	Read func() uint64
+}
+
+// Losses judges counters from one look to the next. What they count before NewLosses does not matter.
+type Losses struct {
+	config   Config
+	counters []counter
+}
+
+type counter struct {
+	Counter
+	seen   uint64 // at the last look
+	recent []loss // those that are remembered, oldest first: at most maxLosses
+}
+
+type loss struct {
+	at     time.Time
+	events uint64
+}
+
+// maxLosses bounds how many losses of a counter are remembered one by one; what comes closer together is one.
+const maxLosses = 60
+
+// NewLosses returns losses that begin with what counters count from now on.
+func NewLosses(config Config, counters ...Counter) *Losses {
+	l := &Losses{config: config}
+	for _, c := range counters {
+		l.counters = append(l.counters, counter{Counter: c, seen: c.Read()})
+	}
+	return l
+}
+
+// Check returns an error when more events were lost within the window than may be. It names each way and how many.
+func (l *Losses) Check(now time.Time) error {
+	var total uint64
+	var errs []error
+	for i := range l.counters {
+		c := &l.counters[i]
+		c.look(now, l.config.LossWindow)
+		var events uint64
+		for _, loss := range c.recent {
+			events += loss.events
+		}
+		if events == 0 {
+			continue
+		}
+		total += events
+		err := fmt.Errorf("%d events %s since %s, more than max_loss %d allows within %s",
+			events, c.Lost, c.recent[0].at.Format(time.RFC3339), l.config.MaxLoss, l.config.LossWindow)
+		if c.Remedy != "" {
+			err = fmt.Errorf("%w: %s", err, c.Remedy)
+		}
+		errs = append(errs, err)
+	}
+	if total <= uint64(l.config.MaxLoss) {
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+// look notes what was lost since the last look, and forgets what is older than window.
+func (c *counter) look(now time.Time, window time.Duration) {
+	for len(c.recent) > 0 && now.Sub(c.recent[0].at) >= window {
+		c.recent = c.recent[1:]
+	}
+	lost := c.Read()
+	if lost <= c.seen {
+		return
+	}
+	events := lost - c.seen
+	c.seen = lost
+	if n := len(c.recent); n > 0 && now.Sub(c.recent[n-1].at) < window/maxLosses {
+		c.recent[n-1].events += events
+		return
+	}
+	c.recent = append(c.recent, loss{now, events})
+}
