@@ -40,7 +40,8 @@ type probesKpOwner struct {
 		Comm     [16]int8
 	}
 	SinceNs    uint64
-	Ignored    uint32
+	ExecNumber uint16
+	Ignored    uint16
 	Connecting uint32
 }
 

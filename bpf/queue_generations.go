@@ -21,7 +21,7 @@ var ErrClaimed = errors.New("another running process takes events out of it")
 type queueState struct {
 	group   *group
 	memory  memory
-	sources sources
+	sources *sources
 	claim   *os.File // nil: not claimed
 	users   int
 }
@@ -160,7 +160,11 @@ func openQueueState(path string, elementSize int) (*queueState, error) {
 		return nil, err
 	}
 	group, err := openGroup(path, specs, func(maps map[string]*ebpf.Map) error {
-		books := queueKpBooks{Id: newID(), Format: queueFormat, ElementSize: uint32(elementSize)}
+		id, err := newSourceID(maps[queueMapBooks])
+		if err != nil {
+			return err
+		}
+		books := queueKpBooks{Id: id, Format: queueFormat, ElementSize: uint32(elementSize)}
 		return maps[queueMapBooks].Put(uint32(0), &books)
 	})
 	if err != nil {

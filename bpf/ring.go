@@ -76,7 +76,11 @@ func ringSpecs(spec *ebpf.CollectionSpec, size uint32) map[string]*ebpf.MapSpec 
 
 func openRing(path string, specs map[string]*ebpf.MapSpec, element int) (_ *Ring, err error) {
 	group, err := openGroup(path, specs, func(maps map[string]*ebpf.Map) error {
-		books := probesKpRingBooks{Id: newID(), Format: ringFormat, ElementSize: uint32(element)}
+		id, err := newSourceID(maps[probesMapRingBooks])
+		if err != nil {
+			return err
+		}
+		books := probesKpRingBooks{Id: id, Format: ringFormat, ElementSize: uint32(element)}
 		return maps[probesMapRingBooks].Put(uint32(0), &books)
 	})
 	if err != nil {

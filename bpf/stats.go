@@ -38,7 +38,7 @@ type Stats struct {
 	deltas    memory
 	newcomers memory
 	sealed    memory
-	sources   sources
+	sources   *sources
 }
 
 // OpenStats opens the stats map called name in dir, with room for at least series series. Totals that an
@@ -173,19 +173,32 @@ func (s *Stats) NewNumber() uint64 { return atomic.AddUint64(&s.state().Numbers,
 func (s *Stats) NewestNumber() uint64 { return atomic.LoadUint64(&s.state().Numbers) }
 
 // Settled returns how many of the n events from number sequence of a source are in the totals already, and
-// counts them as redelivered. source 0 is none, and then the answer is 0.
-func (s *Stats) Settled(source, sequence uint64, n int) int {
-	settled := s.sources.settled(s.sources.slot(source), sequence, n)
+// counts them as redelivered. source 0 is none, and then the answer is 0. The error wraps ErrSources where there is no room
+// for the source.
+func (s *Stats) Settled(source, sequence uint64, n int) (int, error) {
+	slot, err := s.sources.slot(source)
+	if err != nil {
+		return 0, err
+	}
+	settled := s.sources.settled(slot, sequence, n)
 	atomic.AddUint64(&s.state().Redelivered, uint64(settled))
-	return settled
+	return settled, nil
 }
+
+// Sources returns how many sources have been added, those that are gone among them until room is needed.
+func (s *Stats) Sources() int { return s.sources.inUse() }
 
 // Add adds the first n of Deltas, made of events events up to number next (exclusive) of the source, in one
 // program run: whatever kills the process, they are counted once or not at all. now is the start of the series
-// that are new. It fails with ErrStatsFull when there is no room for one, and then nothing is added. It returns how many
+// that are new. It fails with ErrStatsFull when there is no room for one, and with ErrSources when there is none for the
+// source, and then nothing is added. It returns how many
 // deltas are lost, for somebody else has removed their series from the map.
 func (s *Stats) Add(n int, source, next uint64, events int, now time.Time) (lost int, err error) {
-	added, err := run(s.program.Programs[statsProgAddDeltas], uint64(n), uint64(s.sources.slot(source)), next, uint64(events), uint64(now.UnixNano()))
+	slot, err := s.sources.slot(source)
+	if err != nil {
+		return 0, err
+	}
+	added, err := run(s.program.Programs[statsProgAddDeltas], uint64(n), uint64(slot), next, uint64(events), uint64(now.UnixNano()))
 	switch {
 	case err != nil:
 		return 0, err

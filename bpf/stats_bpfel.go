@@ -119,7 +119,7 @@ type statsKpStatsBooks struct {
 		UncertainBytes  uint64
 		Name            [72]int8
 	}
-	Source [64]struct {
+	Source [1024]struct {
 		_    structs.HostLayout
 		Id   uint64
 		Next uint64

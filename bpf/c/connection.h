@@ -20,6 +20,7 @@ static __always_inline void emit_connection(struct sock *sk, const struct kp_own
 	if (!event)
 		return;
 	event->process = *process;
+	event->exec_number = owner ? owner->exec_number : 0;
 	event->duration_ns = duration;
 	event->result = result;
 	if (!owner && operation != KP_NETWORK_RETRANSMIT)

@@ -15,7 +15,7 @@ struct {
 #define KP_RING_FORMAT 1
 
 struct kp_ring_books {
-	__u64 id;            /* at random: the source of the events */
+	__u64 id;            /* of the map that this is in, see source.h: the source of the events */
 	__u64 handed_on;     /* position up to which events were handed on, committed or not */
 	__u64 redelivered;   /* events handed on a second time, after a crash or a failure */
 	__u64 refused;       /* events that the next component refused for good */

@@ -9,7 +9,7 @@
 #ifndef KERNELPIPE_EVENT_H
 #define KERNELPIPE_EVENT_H
 
-#define KP_EVENT_VERSION 1
+#define KP_EVENT_VERSION 2
 #define KP_COMM_LEN 16
 #define KP_NAME_LEN 40
 
@@ -75,6 +75,13 @@ struct kp_process {
 	char comm[KP_COMM_LEN]; /* NUL-terminated */
 };
 
+/*
+ * Numbers the programs that a process runs, from the kernel's count of execs (task->self_exec_id): 1 to 65,535, and then
+ * from 1 again. A process begins with the number of its parent, whose program it runs, and each exec adds 1. So pid, start
+ * and this number name a program exactly, where a time could not: an exec and its event have no common time.
+ */
+#define KP_EXEC_NUMBER(self_exec_id) ((__u16)(1 + (__u32)(self_exec_id) % 65535)) /* 32 bits divide faster */
+
 /* 40 bytes; IPv4 addresses stand in the first 4 bytes. Ports are in host order. */
 struct kp_network {
 	__u16 family;   /* AF_INET 2, AF_INET6 10, AF_UNIX 1, … */
@@ -104,7 +111,7 @@ struct kp_event {
 	__u8 priority;
 	__u8 version; /* KP_EVENT_VERSION */
 	__u8 flags;
-	__u16 reserved;
+	__u16 exec_number; /* of the program that process ran then, KP_EXEC_NUMBER(); 0: not known */
 	union {
 		struct kp_network network;
 		struct kp_lifecycle lifecycle;

@@ -51,6 +51,12 @@ static __always_inline void current_comm(__u64 *comm)
 	bpf_get_current_comm(comm, KP_COMM_LEN); /* it fails only on a missing task, and then writes zeros */
 }
 
+/* The number of the program that the current process runs. */
+static __always_inline __u16 current_exec_number(void)
+{
+	return KP_EXEC_NUMBER(READ_CURRENT(self_exec_id));
+}
+
 /* The current task. comm is 8-byte aligned in kp_process, which is 8-byte aligned itself. */
 static __always_inline void identify(struct kp_process *process)
 {

@@ -21,6 +21,7 @@ static __always_inline struct kp_event *process_event(const struct kp_process *p
 	event->result = result;
 	event->duration_ns = duration;
 	event->process = *process;
+	event->exec_number = current_exec_number();
 	return event;
 }
 

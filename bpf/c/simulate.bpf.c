@@ -71,6 +71,7 @@ static __always_inline void fill(struct kp_event *event, __u64 random)
 	event->flags = KP_FLAG_SIMULATED;
 	event->process.tgid = event->process.tid = pid;
 	event->process.start_ns = pid; /* any fixed number: a simulated process never ends */
+	event->exec_number = 1;        /* nor does it execute another program */
 	event->process.uid = pid % 4 ? 1000 + pid % 4 : 0;
 	__builtin_memcpy(event->process.comm, "simulated-0", 12);
 	event->process.comm[10] += pid % 10;

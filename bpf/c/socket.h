@@ -66,7 +66,8 @@ static __always_inline void describe_sock(struct kp_network *network, struct soc
 struct kp_owner {
 	struct kp_process process;
 	__u64 since_ns;    /* start of connect, then of the connection */
-	__u32 ignored;     /* the collector's own */
+	__u16 exec_number; /* as in kp_event */
+	__u16 ignored;     /* the collector's own */
 	__u32 connecting;  /* enum connecting */
 };
 
@@ -117,6 +118,7 @@ static __always_inline void own_sock(struct sock *sk, __u32 connecting)
 	__u64 key = (__u64)(unsigned long)sk;
 
 	identify(&owner.process);
+	owner.exec_number = current_exec_number();
 	owner.since_ns = bpf_ktime_get_boot_ns();
 	owner.ignored = is_self();
 	owner.connecting = connecting;

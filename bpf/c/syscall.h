@@ -351,6 +351,7 @@ static __always_inline void emit_call(struct call *call, __u64 now)
 	event->result = call->result;
 	event->flags = (timed ? 0 : KP_FLAG_NO_DURATION) | (call->partial ? KP_FLAG_BYTES_PARTIAL : 0);
 	identify(&event->process);
+	event->exec_number = current_exec_number();
 	if (call->sk)
 		describe_sock(&event->network, call->sk);
 	else if (file)

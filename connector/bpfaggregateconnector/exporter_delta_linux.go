@@ -35,6 +35,17 @@ func (x *exporter) exportDelta(ctx context.Context) error {
 	return x.expire(boot)
 }
 
+// adopt finds what the sealed interval of an earlier process is delivered with.
+func (x *exporter) adopt() (err error) {
+	if _, ok := x.stats.Sealed(); !ok {
+		return nil
+	}
+	if x.sealed, err = decodeOrigin(x.stats.Description()); err != nil {
+		return x.giveUp(fmt.Errorf("the pinned description of the interval can't be read: %w", err))
+	}
+	return nil
+}
+
 func (x *exporter) seal(now time.Time) error {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
@@ -117,7 +128,7 @@ func (x *exporter) giveUp(cause error) error {
 	for number, name := range x.stats.ViewNames() {
 		books := x.stats.ViewBooks(uint16(number))
 		if events := books.UncertainEvents - before[number].UncertainEvents; events > 0 {
-			x.logger.Warn("points of delta temporality were refused for good and are not sent again; it is not known whether the backend has them",
+			x.logger.Warn("deltas are given up: they are not sent again, and it is not known whether the backend has them",
 				zap.String("metrics", name), zap.Uint64("events", events),
 				zap.Uint64("bytes", books.UncertainBytes-before[number].UncertainBytes), zap.Error(cause))
 		}

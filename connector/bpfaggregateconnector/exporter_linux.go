@@ -21,9 +21,9 @@ type exporter struct {
 	config     *Config
 	logger     *zap.Logger
 	next       consumer.Metrics
-	own        *origin // of the points that this process makes
-	encoded    []byte  // own, for what it seals
-	sealed     *origin // of the sealed interval; own: this process has sealed it
+	own        *origin     // of the points that this process makes
+	encoded    []byte      // own, for what it seals
+	sealed     *origin     // of the sealed interval; own: this process has sealed it
 	mutex      *sync.Mutex // of the aggregator; held for what it must not change meanwhile, a chunk of series at a time
 	aggregator *aggregator
 	stats      *bpf.Stats

@@ -200,7 +200,7 @@ func TestResendAfterReconfiguration(t *testing.T) {
 			require.ErrorIs(t, c.export(t.Context()), errLost)
 			require.NoError(t, c.export(t.Context()))
 			require.NoError(t, c.export(t.Context()))
-			assert.Len(t, backend.stored, want)
+			assert.Equal(t, want, len(backend.stored))
 			assert.Empty(t, backend.changed)
 			assert.EqualValues(t, 20000, backend.sum("kernel.events"))
 		})

@@ -34,7 +34,7 @@ type pushKpBooks struct {
 		InFlight         uint64
 		Generation       uint64
 	}
-	Source [64]struct {
+	Source [1024]struct {
 		_    structs.HostLayout
 		Id   uint64
 		Next uint64
@@ -59,13 +59,13 @@ type pushKpEnriched struct {
 			Gid      uint32
 			Comm     [16]int8
 		}
-		Operation uint16
-		Category  uint8
-		Priority  uint8
-		Version   uint8
-		Flags     uint8
-		Reserved  uint16
-		Network   struct {
+		Operation  uint16
+		Category   uint8
+		Priority   uint8
+		Version    uint8
+		Flags      uint8
+		ExecNumber uint16
+		Network    struct {
 			_             structs.HostLayout
 			Family        uint16
 			Protocol      uint16

@@ -9,7 +9,7 @@ import (
 
 // The format's version and the sizes of its two structs in bytes.
 const (
-	Version      = 1
+	Version      = 2
 	Size         = 128
 	EnrichedSize = 256
 )
@@ -63,18 +63,18 @@ type Lifecycle struct {
 
 // Event is one kernel event; struct kp_event, 128 bytes.
 type Event struct {
-	Time      uint64 // boot-time ns, at the end of what is reported; a Clock converts it
-	Duration  uint64 // ns; 0: none
-	Bytes     uint64 // bytes moved
-	Result    int64  // return value, -errno on failure; exec 0; exit: the exit status, 128 + signal if killed
-	Process   Process
-	Operation uint16 // by category; in CategorySyscall the system call's number
-	Category  Category
-	Priority  Priority
-	Version   uint8
-	Flags     Flags
-	Reserved  uint16
-	Payload   [NameLen]byte // by category and operation; see Network, Lifecycle and Name
+	Time       uint64 // boot-time ns, at the end of what is reported; a Clock converts it
+	Duration   uint64 // ns; 0: none
+	Bytes      uint64 // bytes moved
+	Result     int64  // return value, -errno on failure; exec 0; exit: the exit status, 128 + signal if killed
+	Process    Process
+	Operation  uint16 // by category; in CategorySyscall the system call's number
+	Category   Category
+	Priority   Priority
+	Version    uint8
+	Flags      Flags
+	ExecNumber uint16        // of the program that the process ran then; with Start and TGID, its identity. 0: not known
+	Payload    [NameLen]byte // by category and operation; see Network, Lifecycle and Name
 }
 
 // Network returns the payload as that of a network event. It is a view: writing to it changes the event.

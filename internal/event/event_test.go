@@ -146,8 +146,8 @@ func TestPayloadViews(t *testing.T) {
 func TestValidateEvent(t *testing.T) {
 	e := connect()
 	require.NoError(t, e.Validate())
-	e.Version = 2
-	assert.ErrorContains(t, e.Validate(), "format version 2, expected 1")
+	e.Version = 1
+	assert.ErrorContains(t, e.Validate(), "format version 1, expected 2")
 	e.Version, e.Category = Version, 5
 	assert.ErrorContains(t, e.Validate(), "unknown category 5")
 }

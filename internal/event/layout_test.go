@@ -38,7 +38,7 @@ func TestLayout(t *testing.T) {
 		"kp_event": {Event{}, Size, []field{
 			{"time_ns", "Time"}, {"duration_ns", "Duration"}, {"bytes", "Bytes"}, {"result", "Result"}, {"process", "Process"},
 			{"operation", "Operation"}, {"category", "Category"}, {"priority", "Priority"}, {"version", "Version"}, {"flags", "Flags"},
-			{"reserved", "Reserved"}, {"", "Payload"},
+			{"exec_number", "ExecNumber"}, {"", "Payload"},
 		}},
 		"kp_context": {Context{}, Size, []field{
 			{"container_id", "ContainerID"}, {"pod_uid", "PodUID"}, {"executable", "Executable"}, {"parent", "Parent"}, {"ancestor", "Ancestor"},

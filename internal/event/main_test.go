@@ -15,6 +15,7 @@ func connect() Event {
 		Time: 5_000_000_000, Duration: 1_234_567, Result: -111,
 		Process:   Process{CgroupID: 4242, Start: 4_000_000_000, TGID: 1000, TID: 1001, UID: 33, GID: 34},
 		Operation: NetworkConnect, Category: CategoryNetwork, Priority: PriorityMedium, Version: Version,
+		ExecNumber: 7,
 	}
 	SetText(e.Process.Comm[:], "curl")
 	*e.Network() = Network{
@@ -43,6 +44,7 @@ func randomEvent(r *rand.Rand) Event {
 		}
 		randomText(r, e.Process.Comm[:])
 	}
+	e.ExecNumber = uint16(bits())
 	switch {
 	case e.HasName():
 		randomText(r, e.Payload[:])

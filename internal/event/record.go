@@ -59,6 +59,7 @@ const (
 	attributeGroupID         = "kernel.process.group.id"
 	attributeCgroupID        = "kernel.process.cgroup.id"
 	attributeProcessStart    = "kernel.process.start_time_ns"
+	attributeExecNumber      = "kernel.process.exec.number"
 	attributeChildPID        = "kernel.process.child.pid"
 	attributeExitSignal      = "kernel.process.exit.signal"
 	attributeParentName      = "kernel.process.parent.name"
@@ -159,6 +160,7 @@ func encodeEvent(record plog.LogRecord, e *Event, clock Clock, observed pcommon.
 	putText(a, attributeErrorType, e.ErrorType())
 	putInt(a, attributeFlags, int64(e.Flags))
 	encodeProcess(a, &e.Process)
+	putInt(a, attributeExecNumber, int64(e.ExecNumber))
 	encodePayload(a, e)
 }
 

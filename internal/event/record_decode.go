@@ -81,6 +81,8 @@ func (r *recordReader) attribute(key string, value pcommon.Value) error {
 		return readBits(&e.Process.CgroupID, value)
 	case attributeProcessStart:
 		return readBits(&e.Process.Start, value)
+	case attributeExecNumber:
+		return readInt(&e.ExecNumber, value)
 	case attributeKnown:
 		r.size = EnrichedSize
 		return readInt(&c.Known, value)

@@ -256,7 +256,7 @@ func TestContexts(t *testing.T) {
 		{"gone, but seen to exec", nil, service(gonePid, execOf("/usr/bin/cat")), want("cat", "", "root", inContainer, missing(event.MissingNotFound))},
 		{"gone, exec with a cut name", nil, service(gonePid, execOf("/usr/lib/a/very/long/path/that/does/not/fit/cat")), want("", "", "root", inContainer, missing(event.MissingNotFound))},
 		{"exec before the lookup", nil, service(execOf("/usr/bin/cat")), all},
-		{"nobody", nil, event.Event{Version: 1, Category: event.CategoryNetwork}, want("", "", "", container.Identity{}, missing(event.MissingUnknown))},
+		{"nobody", nil, event.Event{Version: event.Version, Category: event.CategoryNetwork}, want("", "", "", container.Identity{}, missing(event.MissingUnknown))},
 		{"idle", nil, service(func(e *event.Event) { e.Process.TGID, e.Process.TID, e.Process.CgroupID = 0, 0, 1 }), want("", "", "", container.Identity{}, missing(event.MissingUnknown))},
 		{"no start", nil, service(func(e *event.Event) { e.Process.Start = 0 }), want("", "", "root", inContainer, missing(event.MissingUnknown))},
 		{"simulated", nil, service(func(e *event.Event) { e.Flags = event.FlagSimulated }), want("", "", "root", inContainer, missing(event.MissingUnknown))},
@@ -473,7 +473,7 @@ func TestTelemetry(t *testing.T) {
 
 	f.contexts(service(), service(), service(func(e *event.Event) { e.Process.UID = 7 })) // 1 miss, 2 hits
 	f.contexts(service(gonePid))                                                          // 1 miss
-	f.contexts(event.Event{Version: 1, Category: event.CategoryNetwork})                  // 1 miss, 1 eviction
+	f.contexts(event.Event{Version: event.Version, Category: event.CategoryNetwork})      // 1 miss, 1 eviction
 	point := func(value int64, attributes ...string) metricdata.DataPoint[int64] {
 		set := []attribute.KeyValue{attribute.String("kind", attributes[0])}
 		if len(attributes) > 1 {

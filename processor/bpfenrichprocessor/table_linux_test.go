@@ -141,7 +141,7 @@ func TestTableKnowsWhatIsGone(t *testing.T) {
 		},
 		{"never seen", nil, service(gonePid), want("", "", "root", inContainer, missing(event.MissingNotFound))},
 		{"reused pid", nil, service(func(e *event.Event) { e.Process.Start++ }), want("", "", "root", inContainer, missing(event.MissingNotFound))},
-		{"nobody", nil, event.Event{Version: 1, Category: event.CategoryNetwork}, want("", "", "", container.Identity{}, missing(event.MissingUnknown))},
+		{"nobody", nil, event.Event{Version: event.Version, Category: event.CategoryNetwork}, want("", "", "", container.Identity{}, missing(event.MissingUnknown))},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f, table := withTable(t, nil)

@@ -187,10 +187,10 @@ func checkEvent(t *testing.T, e *event.Event) {
 	t.Helper()
 	require.NoError(t, e.Validate())
 	assert.NotZero(t, e.Time)
-	assert.Zero(t, e.Reserved)
 	assert.Zero(t, e.Priority)
 	if e.Process.TGID != 0 {
 		assert.NotZero(t, e.Process.Start)
+		assert.NotZero(t, e.ExecNumber)
 		assert.Less(t, e.Process.Start, e.Time)
 		assert.Less(t, e.Duration, e.Time)
 	}

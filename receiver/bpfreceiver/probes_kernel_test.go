@@ -25,19 +25,23 @@ func TestProcesses(t *testing.T) {
 	}, events)
 
 	children, lives := map[uint32]bool{}, map[uint32]int{}
+	parent := uint16(0)
 	for _, fork := range only(events, event.CategoryProcess, "fork") {
 		children[fork.Lifecycle().ChildTGID] = true
+		parent = fork.ExecNumber
 	}
 	assert.Len(t, children, 4*n)
 	for _, exec := range only(events, event.CategoryProcess, "exec") {
 		assert.True(t, children[exec.Process.TGID])
 		assert.True(t, strings.HasPrefix(exec.Name(), "/tmp/"), exec.Name())
 		assert.NotZero(t, exec.Flags&event.FlagNameCut, "the path has more than 39 bytes")
+		assert.Equal(t, parent+1, exec.ExecNumber, "a child begins with the number of its parent")
 	}
 	for _, exit := range only(events, event.CategoryProcess, "exit") {
 		lives[exit.Process.TGID]++
 		assert.NotZero(t, exit.Duration)
 		assert.Equal(t, exit.Process.TGID, exit.Process.TID)
+		assert.Equal(t, parent+1, exit.ExecNumber)
 		assert.Equal(t, workCommand(), exit.Comm())
 		signal := map[int64]uint32{137: 9, 143: 15}[exit.Result]
 		assert.Equal(t, signal, exit.Lifecycle().Signal)

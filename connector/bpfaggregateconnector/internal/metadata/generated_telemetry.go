@@ -38,6 +38,10 @@ type TelemetryBuilder struct {
 	KernelpipeAggregateOverflowed     metric.Int64ObservableCounter
 	KernelpipeAggregateRedelivered    metric.Int64ObservableCounter
 	KernelpipeAggregateSeries         metric.Int64ObservableGauge
+	KernelpipeAggregateSources        metric.Int64ObservableGauge
+	KernelpipeAggregateSourcesRefused metric.Int64Counter
+	KernelpipeAggregateUncertain      metric.Int64ObservableCounter
+	KernelpipeAggregateUncertainBytes metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -156,6 +160,51 @@ func (builder *TelemetryBuilder) RegisterKernelpipeAggregateSeriesCallback(cb me
 	return nil
 }
 
+// RegisterKernelpipeAggregateSourcesCallback sets callback for observable KernelpipeAggregateSources metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeAggregateSourcesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateSources, obs: o})
+		return nil
+	}, builder.KernelpipeAggregateSources)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeAggregateUncertainCallback sets callback for observable KernelpipeAggregateUncertain metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeAggregateUncertainCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateUncertain, obs: o})
+		return nil
+	}, builder.KernelpipeAggregateUncertain)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeAggregateUncertainBytesCallback sets callback for observable KernelpipeAggregateUncertainBytes metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeAggregateUncertainBytesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateUncertainBytes, obs: o})
+		return nil
+	}, builder.KernelpipeAggregateUncertainBytes)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 type observerInt64 struct {
 	embedded.Int64Observer
 	inst metric.Int64Observable
@@ -242,6 +291,30 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_kernelpipe_aggregate_series",
 		metric.WithDescription("Active series. [Development]"),
 		metric.WithUnit("{series}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeAggregateSources, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_aggregate_sources",
+		metric.WithDescription("Ring buffers and queue lanes that have fed the connector, of at most 1024. Those that are gone are among them until there is no room for another. [Development]"),
+		metric.WithUnit("{source}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeAggregateSourcesRefused, err = builder.meter.Int64Counter(
+		"otelcol_kernelpipe_aggregate_sources_refused",
+		metric.WithDescription("Batches that were refused, to be tried again, as they came from one source too many. [Development]"),
+		metric.WithUnit("{batch}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeAggregateUncertain, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_aggregate_uncertain",
+		metric.WithDescription("Events of deltas that were refused for good. They are not sent again, and the backend may have them or not. Over the life of the pinned books. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeAggregateUncertainBytes, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_aggregate_uncertain_bytes",
+		metric.WithDescription("The bytes that the events of kernelpipe_aggregate_uncertain moved. [Development]"),
+		metric.WithUnit("By"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs
