@@ -2,7 +2,6 @@ package bpfaggregateconnector
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -132,7 +131,7 @@ func (e *encodedView) decode(index *int) (*view, error) {
 		if !slices.Contains(kinds, m.Kind) || m.Kind.windowed() {
 			return nil, fmt.Errorf("metric %q is of kind %q", m.Name, m.Kind)
 		}
-		if err := errors.Join(histogram.validate()); err != nil {
+		if err := histogram.validate(); err != nil {
 			return nil, fmt.Errorf("metric %q: %w", m.Name, err)
 		}
 		v.metrics = append(v.metrics, definition{

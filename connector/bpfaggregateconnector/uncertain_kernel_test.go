@@ -6,15 +6,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+	"go.uber.org/multierr"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kernelpipe/kernelpipe/connector/bpfaggregateconnector/internal/metadatatest"
 )
 
 // ledger is a backend that stores the delta points it gets, each once by what identifies it, and gives the answers that a
@@ -102,8 +115,9 @@ var (
 	errLost = errors.New("connection reset by peer")
 	lost    = answer{store: true, err: errLost}  // it is stored, and nobody hears of it
 	busy    = answer{store: false, err: errBusy} // it is not stored
-	never   = answer{store: false, err: consumererror.NewPermanent(errors.New("never"))}
-	liar    = answer{store: true, err: consumererror.NewPermanent(errors.New("never"))} // as when a response can't be read
+	never   = answer{store: false, err: errNever}
+	expired = answer{store: false, err: consumererror.NewPermanent(status.Error(codes.Unauthenticated, "the token has expired"))}
+	liar    = answer{store: true, err: errNever} // as when a response can't be read
 )
 
 func deltaConfig(t *testing.T, change ...func(*Config)) *Config {
@@ -121,17 +135,18 @@ func feedMixed(t *testing.T, c *aggregateConnector, n, programs int) {
 // point again has no event twice, and what it lacks is counted as uncertain.
 func TestUncertain(t *testing.T) {
 	for name, test := range map[string]struct {
-		answers []answer
-		missing int64 // batches, of those that were fed before the answers
+		answers            []answer
+		missing, uncertain int64 // batches, of those that were fed before the answers
 	}{
-		"accepted":                      {nil, 0},
-		"not_stored":                    {[]answer{busy, busy}, 0},
-		"response_lost":                 {[]answer{lost, lost}, 0},
-		"response_lost_then_refused":    {[]answer{lost, never}, 0},
-		"not_stored_then_refused":       {[]answer{busy, never}, 1},
-		"refused":                       {[]answer{never, never}, 2},
-		"refused_but_stored":            {[]answer{liar, liar}, 0},
-		"lost_refused_and_stored_again": {[]answer{lost, liar, never}, 2},
+		"accepted":                      {nil, 0, 0},
+		"not_stored":                    {[]answer{busy, busy}, 0, 0},
+		"response_lost":                 {[]answer{lost, lost}, 0, 0},
+		"response_lost_then_refused":    {[]answer{lost, never}, 0, 1},
+		"not_stored_then_refused":       {[]answer{busy, never}, 1, 1},
+		"refused":                       {[]answer{never, never}, 2, 2},
+		"refused_but_stored":            {[]answer{liar, liar}, 0, 2},
+		"lost_refused_and_stored_again": {[]answer{lost, liar, never}, 2, 3},
+		"wrong_credentials":             {[]answer{expired, expired, expired}, 0, 0},
 	} {
 		for _, killed := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/killed=%t", name, killed), func(t *testing.T) {
@@ -154,6 +169,7 @@ func TestUncertain(t *testing.T) {
 				}
 				assert.Empty(t, backend.changed)
 				assert.Equal(t, fed-5000*test.missing, backend.sum("kernel.events"))
+				assert.EqualValues(t, 5000*test.uncertain, c.stats.ViewBooks(c.views[0].number).UncertainEvents)
 			})
 		}
 	}
@@ -203,6 +219,159 @@ func TestResendAfterReconfiguration(t *testing.T) {
 			assert.Equal(t, want, len(backend.stored))
 			assert.Empty(t, backend.changed)
 			assert.EqualValues(t, 20000, backend.sum("kernel.events"))
+		})
+	}
+}
+
+// TestUncertainIsSaid: by the books, the telemetry and a warning.
+func TestUncertainIsSaid(t *testing.T) {
+	telemetry := componenttest.NewTelemetry()
+	t.Cleanup(func() { require.NoError(t, telemetry.Shutdown(context.Background())) })
+	config := deltaConfig(t)
+	c := create(t, config, newLedger(never, lost))
+	logs := observed(c)
+	c.set.TelemetrySettings.MeterProvider = telemetry.NewTelemetrySettings().MeterProvider
+	startIt(t, c)
+	feed(t, c, workload()...)
+	require.ErrorIs(t, c.export(t.Context()), errNever)
+	said := func(logs *observer.ObservedLogs) {
+		t.Helper()
+		warning := logs.FilterLevelExact(zap.WarnLevel).All()
+		require.Len(t, warning, 1)
+		assert.Equal(t, "deltas are given up: they are not sent again, and it is not known whether the backend has them", warning[0].Message)
+		fields := warning[0].ContextMap()
+		assert.Equal(t, []any{"kernel.event.duration,kernel.events", uint64(8), uint64(60)}, []any{fields["metrics"], fields["events"], fields["bytes"]})
+	}
+	said(logs)
+	points := func(events, bytes int64) {
+		t.Helper()
+		point := func(value int64) []metricdata.DataPoint[int64] {
+			return []metricdata.DataPoint[int64]{{Value: value, Attributes: attribute.NewSet(
+				attribute.String("connector", "bpf_aggregate"), attribute.String("metric", "kernel.event.duration,kernel.events"))}}
+		}
+		metadatatest.AssertEqualKernelpipeAggregateUncertain(t, telemetry, point(events), metricdatatest.IgnoreTimestamp())
+		metadatatest.AssertEqualKernelpipeAggregateUncertainBytes(t, telemetry, point(bytes), metricdatatest.IgnoreTimestamp())
+	}
+	points(8, 60)
+	feed(t, c, workload()...)
+	require.ErrorIs(t, c.export(t.Context()), errLost)
+
+	// What was sealed can't be read any more: the events are counted, and the start does not fail over it.
+	stats, err := ebpf.LoadPinnedMap(filepath.Join(config.PinPath, "connector@bpf_aggregate", "stats-0", "sealed"), nil)
+	require.NoError(t, err)
+	require.NoError(t, stats.Put(uint32(0), make([]byte, stats.ValueSize())))
+	require.NoError(t, stats.Close())
+	kill(t, c)
+	backend := newLedger()
+	c = create(t, config, backend)
+	logs = observed(c)
+	c.set.TelemetrySettings.MeterProvider = telemetry.NewTelemetrySettings().MeterProvider
+	startIt(t, c)
+	said(logs)
+	points(16, 120)
+	require.NoError(t, c.export(t.Context()))
+	assert.Empty(t, backend.stored)
+}
+
+// TestRefusedForGood: only what is an answer about the points, by all exporters that have not accepted them.
+func TestRefusedForGood(t *testing.T) {
+	about, credentials := consumererror.NewPermanent(status.Error(codes.InvalidArgument, "too old")), consumererror.NewPermanent(status.Error(codes.Unauthenticated, "401"))
+	for _, test := range []struct {
+		err  error
+		want bool
+	}{
+		{errBusy, false},
+		{context.DeadlineExceeded, false},
+		{errNever, true},
+		{about, true},
+		{fmt.Errorf("not retryable error: %w", about), true},
+		{credentials, false},
+		{fmt.Errorf("not retryable error: %w", credentials), false},
+		{consumererror.NewPermanent(status.Error(codes.PermissionDenied, "403")), false},
+		{consumererror.NewPermanent(status.Error(codes.Unimplemented, "404")), false},
+		{status.Error(codes.Unavailable, "503"), false},
+		{multierr.Combine(about, errNever), true},
+		{multierr.Combine(about, errBusy), false},
+		{multierr.Combine(errBusy, about), false},
+		{multierr.Combine(credentials, about), false},
+	} {
+		assert.Equal(t, test.want, refusedForGood(test.err), test.err)
+	}
+}
+
+// TestSeveralExporters: each has every event once that its own answers allow, whatever the others answer.
+func TestSeveralExporters(t *testing.T) {
+	first, second := newLedger(lost, lost, busy), newLedger(answer{store: true}, busy, never)
+	c := start(t, deltaConfig(t), fanout{first, second})
+	for range 3 {
+		feedMixed(t, c, 5000, 50)
+		require.Error(t, c.export(t.Context())) // always the first 5000: the first exporter may accept them yet
+	}
+	require.NoError(t, c.export(t.Context()))
+	for _, backend := range []*ledger{first, second} {
+		assert.Empty(t, backend.changed)
+		assert.EqualValues(t, 15000, backend.sum("kernel.events"))
+	}
+
+	first.answers, second.answers = []answer{{store: true}}, []answer{never}
+	feedMixed(t, c, 5000, 50)
+	require.ErrorIs(t, c.export(t.Context()), errNever)
+	require.NoError(t, c.export(t.Context()))
+	assert.EqualValues(t, 20000, first.sum("kernel.events"), "not twice")
+	assert.EqualValues(t, 15000, second.sum("kernel.events"))
+	assert.EqualValues(t, 5000, c.stats.ViewBooks(c.views[0].number).UncertainEvents)
+}
+
+// fanout is what the Collector has for a connector with several exporters.
+type fanout []consumer.Metrics
+
+func (fanout) Capabilities() consumer.Capabilities { return consumer.Capabilities{} }
+
+func (f fanout) ConsumeMetrics(ctx context.Context, metrics pmetric.Metrics) (err error) {
+	for _, next := range f {
+		err = multierr.Append(err, next.ConsumeMetrics(ctx, metrics))
+	}
+	return err
+}
+
+// TestGaugesAreNotSentAgain by another process: it has seen nothing of the window.
+func TestGaugesAreNotSentAgain(t *testing.T) {
+	k := startTicking(t, Delta)
+	k.out.refuse(errBusy)
+	require.Error(t, k.interval(t))
+	kill(t, k.aggregateConnector)
+	k.start(t)
+	k.out.refuse(nil)
+	require.NoError(t, k.interval(t))
+	got := k.out.take()
+	require.Len(t, got, 2)
+	assert.Equal(t, 1, got[0].DataPointCount(), "the sum alone")
+	assert.EqualValues(t, 80, sums(got[:1], "events"))
+	assert.Equal(t, 2, got[1].DataPointCount())
+}
+
+// TestSealedBesideMoreSeries: a sealed interval takes no room from a configuration with a higher limit.
+func TestSealedBesideMoreSeries(t *testing.T) {
+	for _, temporality := range []Temporality{Cumulative, Delta} {
+		t.Run(string(temporality), func(t *testing.T) {
+			backend := newLedger(lost, lost)
+			config := deltaConfig(t, func(c *Config) { c.CardinalityLimit = 1000 })
+			c := start(t, config, backend)
+			feedMixed(t, c, 5000, 3000)
+			require.Error(t, c.export(t.Context()))
+			kill(t, c)
+			config.CardinalityLimit, config.Temporality = 3000, temporality
+			c = start(t, config, backend)
+			require.NoError(t, c.ConsumeLogs(t.Context(), frame(enrichedBatch(mixed(100_000, 5000, 2)))))
+			require.ErrorIs(t, c.export(t.Context()), errLost)
+			assert.EqualValues(t, 3000, c.registries[0].active.Load())
+			require.NoError(t, c.export(t.Context()))
+			assert.Empty(t, backend.changed)
+			if temporality == Delta {
+				assert.EqualValues(t, 105_000, backend.sum("kernel.events"))
+			} else {
+				assert.EqualValues(t, 5000, backend.sum("kernel.events"))
+			}
 		})
 	}
 }
