@@ -253,6 +253,11 @@ func TestUncertainIsSaid(t *testing.T) {
 		metadatatest.AssertEqualKernelpipeAggregateUncertainBytes(t, telemetry, point(bytes), metricdatatest.IgnoreTimestamp())
 	}
 	points(8, 60)
+	var unhealthy uint64
+	for _, counter := range c.losses() {
+		unhealthy += counter.Read()
+	}
+	assert.EqualValues(t, 8, unhealthy)
 	feed(t, c, workload()...)
 	require.ErrorIs(t, c.export(t.Context()), errLost)
 
