@@ -369,7 +369,7 @@ func TestSealedBesideMoreSeries(t *testing.T) {
 			c = start(t, config, backend)
 			require.NoError(t, c.ConsumeLogs(t.Context(), frame(enrichedBatch(mixed(100_000, 5000, 2)))))
 			require.ErrorIs(t, c.export(t.Context()), errLost)
-			assert.EqualValues(t, 3000, c.registries[0].active.Load())
+			assert.Greater(t, c.registries[0].active.Load(), int64(2000))
 			require.NoError(t, c.export(t.Context()))
 			assert.Empty(t, backend.changed)
 			if temporality == Delta {
