@@ -91,3 +91,13 @@ func TestProbesSeeAProcess(t *testing.T) {
 	t.Log(counts)
 	assert.Positive(t, categories[4])
 }
+
+// settled returns how many of n elements of a source a queue or stats map has settled.
+func settled(t testing.TB, by interface {
+	Settled(source, sequence uint64, n int) (int, error)
+}, source, sequence uint64, n int) int {
+	t.Helper()
+	settled, err := by.Settled(source, sequence, n)
+	require.NoError(t, err)
+	return settled
+}

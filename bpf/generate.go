@@ -8,3 +8,4 @@ package bpf
 //go:generate bpf2go -tags linux -target bpfel queue c/queue.bpf.c
 //go:generate bpf2go -tags linux -target bpfel stats c/stats.bpf.c
 //go:generate bpf2go -tags linux -target bpfel processTable c/process_table.bpf.c
+//go:generate bpf2go -tags linux -target bpfel maps c/maps.bpf.c

@@ -14,7 +14,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
+
+	"github.com/kernelpipe/kernelpipe/internal/boottime"
 )
 
 // ProcessTableConfig is the size of a process table.
@@ -127,12 +128,12 @@ func (t *ProcessTable) openEntries(spec *ebpf.CollectionSpec) error {
 	next := 0
 	for i, n := range numbers {
 		next = n + 1
-		path := t.dir.join(fmt.Sprintf("%s-%d", tableEntries, n))
-		was, err := pinnedSizes(path, shape)
+		at := t.dir.join(fmt.Sprintf("%s-%d", tableEntries, n))
+		was, err := pinnedSizes(at, shape)
 		if err != nil {
 			return err
 		}
-		group, err := openGroup(path, specsFor(was), nil)
+		group, err := openGroup(at, specsFor(was), nil)
 		if err != nil {
 			return err
 		}
@@ -192,7 +193,7 @@ func (t *ProcessTable) attach(spec *ebpf.CollectionSpec) error {
 	if adopted && kept {
 		return nil
 	}
-	since := bootNow()
+	since := boottime.Now()
 	if !kept {
 		atomic.StoreUint64(&state.SinceNs, 0) // so that entries are renewed
 		state.MissedFirstNs, state.MissedLastNs = 0, 0
@@ -459,12 +460,4 @@ func (t *ProcessTable) Close() {
 			group.Close()
 		}
 	}
-}
-
-func bootNow() uint64 {
-	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil { // only for a clock that the kernel lacks
-		return 0
-	}
-	return uint64(now.Nano())
 }

@@ -16,7 +16,7 @@ const (
 	MaxLanes = 16
 )
 
-const queueFormat = 1 // KP_QUEUE_FORMAT
+const queueFormat = 2 // KP_QUEUE_FORMAT
 
 // OnFull says what a push does when the lane is full; enum kp_on_full.
 type OnFull uint32
@@ -77,16 +77,27 @@ func (q *Queue) SetLane(i int, lane Verdict, limit uint32) {
 }
 
 // Settled returns how many of the n elements from number sequence of a source were settled by an earlier
-// push. source 0 is none, and then the answer is 0.
-func (q *Queue) Settled(source, sequence uint64, n int) int {
-	return q.state.sources.settled(q.state.sources.slot(source), sequence, n)
+// push. source 0 is none, and then the answer is 0. The error wraps ErrSources where there is no room for the source.
+func (q *Queue) Settled(source, sequence uint64, n int) (int, error) {
+	slot, err := q.state.sources.slot(source)
+	if err != nil {
+		return 0, err
+	}
+	return q.state.sources.settled(slot, sequence, n), nil
 }
+
+// Sources returns how many sources the queue has been pushed to by, those that are gone among them until room is needed.
+func (q *Queue) Sources() int { return q.state.sources.inUse() }
 
 // Push settles the entries [first, end) of Outgoing in order, in one program run, and notes how far the
 // source has been settled; entry 0 is number sequence of it. It returns the first entry that is not settled:
-// end, or less when a lane is full and onFull is Block.
+// end, or less when a lane is full and onFull is Block. Its error wraps ErrSources where there is no room for the source, and
+// then nothing is settled.
 func (q *Queue) Push(first, end int, source, sequence uint64, onFull OnFull) (int, error) {
-	slot := q.state.sources.slot(source)
+	slot, err := q.state.sources.slot(source)
+	if err != nil {
+		return first, err
+	}
 	return run(q.programs.Programs[queueProgPush], uint64(first), uint64(end), uint64(slot), sequence, uint64(onFull))
 }
 

@@ -32,7 +32,7 @@ func TestQueueMovesBatches(t *testing.T) {
 	assert.Equal(t, 150, n)
 	q.Ack(0)
 	assert.Equal(t, QueueBooks{Received: 150, Filtered: 1, Delivered: 100, Queued: 49}, q.Books())
-	assert.Equal(t, 150, q.Settled(0x100, 0, 200))
+	assert.Equal(t, 150, settled(t, q, 0x100, 0, 200))
 }
 
 func openTestQueue(t testing.TB, dir *Directory, capacity, lanes int) (*Queue, []*Queue) {

@@ -12,7 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-const statsFormat = 3 // KP_STATS_FORMAT
+const statsFormat = 4 // KP_STATS_FORMAT
 
 // The Go types and the generated ones have one size, or this does not compile; a test compares the fields.
 var (
@@ -35,7 +35,7 @@ type Stats struct {
 	books     memory
 	deltas    memory
 	newcomers memory
-	sources   sources
+	sources   *sources
 }
 
 // OpenStats opens the stats map called name in dir, with room for at least series series. Totals that an
@@ -69,34 +69,34 @@ func statsSpecsOf(spec *ebpf.CollectionSpec, series uint32) map[string]*ebpf.Map
 }
 
 func openStatsGroup(dir *Directory, name string, numbers []int, spec *ebpf.CollectionSpec, series uint32) (*group, error) {
-	path := func(n int) string { return dir.join(fmt.Sprintf("%s-%d", name, n)) }
+	at := func(n int) place { return dir.join(fmt.Sprintf("%s-%d", name, n)) }
 	fresh := func(maps map[string]*ebpf.Map) error {
 		now := uint64(time.Now().UnixNano())
 		books := statsKpStatsBooks{Format: statsFormat, StartUnixNs: now, GenerationUnixNs: [2]uint64{now, now}}
 		return maps[statsMapStatsBooks].Put(uint32(0), &books)
 	}
 	if len(numbers) == 0 {
-		return openGroup(path(0), statsSpecsOf(spec, series), fresh)
+		return openGroup(at(0), statsSpecsOf(spec, series), fresh)
 	}
 	// A copy counts once it is there whole, and then the ones before it are only leftovers of a kill.
 	last := numbers[len(numbers)-1]
 	for _, n := range numbers[:len(numbers)-1] {
-		if err := (&group{path: path(n)}).remove(); err != nil {
+		if err := at(n).remove(); err != nil {
 			return nil, err
 		}
 	}
-	found, err := ebpf.LoadPinnedMap(path(last)+"/"+statsMapStats, nil)
+	found, err := at(last).loadMap(statsMapStats)
 	if err != nil {
-		return nil, &ShapeError{Path: path(last) + "/" + statsMapStats, Err: err}
+		return nil, shapeError(at(last), statsMapStats, err)
 	}
 	has := found.MaxEntries()
 	_ = found.Close()
-	old, err := openGroup(path(last), statsSpecsOf(spec, has), nil)
+	old, err := openGroup(at(last), statsSpecsOf(spec, has), nil)
 	if err != nil || has >= series {
 		return old, err
 	}
 	defer old.Close()
-	larger, err := openGroup(path(last+1), statsSpecsOf(spec, series), func(maps map[string]*ebpf.Map) error {
+	larger, err := openGroup(at(last+1), statsSpecsOf(spec, series), func(maps map[string]*ebpf.Map) error {
 		return copyStats(maps, old.maps)
 	})
 	if err != nil {
@@ -134,7 +134,7 @@ func (s *Stats) load(spec *ebpf.CollectionSpec) (err error) {
 		return err
 	}
 	if format := s.state().Format; format != statsFormat {
-		return &ShapeError{Path: s.group.path + "/" + statsMapStatsBooks, Err: fmt.Errorf("format %d, this version has format %d", format, statsFormat)}
+		return shapeError(s.group.place, statsMapStatsBooks, fmt.Errorf("format %d, this version has format %d", format, statsFormat))
 	}
 	s.sources = newSources(s.state().Source[:])
 	if s.deltas, err = mapMemory(s.program.Maps[statsMapDeltas]); err != nil {
@@ -161,19 +161,32 @@ func (s *Stats) NewNumber() uint64 { return atomic.AddUint64(&s.state().Numbers,
 func (s *Stats) NewestNumber() uint64 { return atomic.LoadUint64(&s.state().Numbers) }
 
 // Settled returns how many of the n events from number sequence of a source are in the totals already, and
-// counts them as redelivered. source 0 is none, and then the answer is 0.
-func (s *Stats) Settled(source, sequence uint64, n int) int {
-	settled := s.sources.settled(s.sources.slot(source), sequence, n)
+// counts them as redelivered. source 0 is none, and then the answer is 0. The error wraps ErrSources where there is no room
+// for the source.
+func (s *Stats) Settled(source, sequence uint64, n int) (int, error) {
+	slot, err := s.sources.slot(source)
+	if err != nil {
+		return 0, err
+	}
+	settled := s.sources.settled(slot, sequence, n)
 	atomic.AddUint64(&s.state().Redelivered, uint64(settled))
-	return settled
+	return settled, nil
 }
+
+// Sources returns how many sources have been added, those that are gone among them until room is needed.
+func (s *Stats) Sources() int { return s.sources.inUse() }
 
 // Add adds the first n of Deltas, made of events events up to number next (exclusive) of the source, in one
 // program run: whatever kills the process, they are counted once or not at all. now is the start of the series
-// that are new. It fails with ErrStatsFull when there is no room for one, and then nothing is added. It returns how many
+// that are new. It fails with ErrStatsFull when there is no room for one, and with ErrSources when there is none for the
+// source, and then nothing is added. It returns how many
 // deltas are lost, for somebody else has removed their series from the map.
 func (s *Stats) Add(n int, source, next uint64, events int, now time.Time) (lost int, err error) {
-	added, err := run(s.program.Programs[statsProgAddDeltas], uint64(n), uint64(s.sources.slot(source)), next, uint64(events), uint64(now.UnixNano()))
+	slot, err := s.sources.slot(source)
+	if err != nil {
+		return 0, err
+	}
+	added, err := run(s.program.Programs[statsProgAddDeltas], uint64(n), uint64(slot), next, uint64(events), uint64(now.UnixNano()))
 	switch {
 	case err != nil:
 		return 0, err

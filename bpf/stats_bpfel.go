@@ -110,7 +110,7 @@ type statsKpStatsBooks struct {
 		RetiredBytes  uint64
 		Name          [88]int8
 	}
-	Source [64]struct {
+	Source [1024]struct {
 		_    structs.HostLayout
 		Id   uint64
 		Next uint64

@@ -67,9 +67,9 @@ func TestStatsAddOnce(t *testing.T) {
 	put(s, 0, 5, 3)
 	put(s, 1, 5, 4) // twice the same series in a run
 	add(t, s, 2, 0x100, 519, 7)
-	assert.Equal(t, 519, s.Settled(0x100, 0, 1000))
-	assert.Equal(t, 4, s.Settled(0x100, 515, 10))
-	assert.Zero(t, s.Settled(0x200, 0, 10))
+	assert.Equal(t, 519, settled(t, s, 0x100, 0, 1000))
+	assert.Equal(t, 4, settled(t, s, 0x100, 515, 10))
+	assert.Zero(t, settled(t, s, 0x200, 0, 10))
 	check := func() {
 		got := events(t, s, 0)
 		assert.Len(t, got, MaxDeltas)
@@ -93,11 +93,11 @@ func TestStatsProgressNeverGoesBack(t *testing.T) {
 	put(s, 0, 1, 100)
 	add(t, s, 1, 0x100, 100, 100)
 	add(t, s, 0, 0x100, 40, 0)
-	assert.Equal(t, 100, s.Settled(0x100, 0, 100))
+	assert.Equal(t, 100, settled(t, s, 0x100, 0, 100))
 	put(s, 0, 1, 1)
 	add(t, s, 1, 0x100, 101, 1)
-	assert.Equal(t, 101, s.Settled(0x100, 0, 200))
-	assert.Zero(t, s.Settled(0x200, 0, 100), "another source has its own progress")
+	assert.Equal(t, 101, settled(t, s, 0x100, 0, 200))
+	assert.Zero(t, settled(t, s, 0x200, 0, 100), "another source has its own progress")
 }
 
 func TestStatsOutliveTheProcess(t *testing.T) {
@@ -109,7 +109,7 @@ func TestStatsOutliveTheProcess(t *testing.T) {
 		require.NoError(t, err)
 		assert.GreaterOrEqual(t, s.Capacity(), 10+run)
 		assert.EqualValues(t, run, s.Books().Events)
-		assert.Equal(t, min(run, 1), s.Settled(0x100, uint64(run)-1, 1))
+		assert.Equal(t, min(run, 1), settled(t, s, 0x100, uint64(run)-1, 1))
 		put(s, 0, 1, 1)
 		add(t, s, 1, 0x100, uint64(run)+1, 1)
 		assert.Equal(t, map[uint32]uint64{1: uint64(run) + 1}, events(t, s, 0))
@@ -131,7 +131,7 @@ func TestStatsOfAnotherFormat(t *testing.T) {
 	_, err = OpenStats(dir, "stats", 10)
 	var shape *ShapeError
 	require.ErrorAs(t, err, &shape)
-	require.ErrorContains(t, err, "format 99, this version has format 3")
+	require.ErrorContains(t, err, "format 99, this version has format 4")
 }
 
 func TestStatsFull(t *testing.T) {
@@ -143,7 +143,7 @@ func TestStatsFull(t *testing.T) {
 	_, err := s.Add(11, 0x100, 11, 11, time.Now())
 	require.ErrorIs(t, err, ErrStatsFull)
 	assert.Zero(t, s.Books().Events)
-	assert.Zero(t, s.Settled(0x100, 0, 11))
+	assert.Zero(t, settled(t, s, 0x100, 0, 11))
 	for pid, n := range events(t, s, 0) {
 		assert.Zero(t, n, pid)
 	}

@@ -11,6 +11,8 @@
 #include "emit.h"
 #include "file.h"
 #include "socket.h"
+#include "message.h"
+#include "peer.h"
 #include "syscall.h"
 #include "connection.h"
 #include "process.h"

@@ -6,7 +6,7 @@
 #include "source.h"
 
 /* Changes with the layout of any map of a queue. */
-#define KP_QUEUE_FORMAT 1
+#define KP_QUEUE_FORMAT 2
 
 #define KP_BATCH 1024   /* elements that one run moves at most */
 #define KP_MAX_LANES 16 /* a power of two */
@@ -47,7 +47,7 @@ struct kp_books {
 	__u64 filtered;
 	__u64 dead_lettered;
 	__u64 redelivered; /* recognised as settled by an earlier run, and not settled again */
-	__u64 id; /* at random; lane n is source id + n to the next component */
+	__u64 id; /* of the map that this is in, see source.h; lane n is source id + n to the next component */
 	__u32 format; /* KP_QUEUE_FORMAT */
 	__u32 element_size;
 	__u32 lanes; /* that are pushed to now */

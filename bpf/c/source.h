@@ -3,9 +3,13 @@
 #ifndef KERNELPIPE_SOURCE_H
 #define KERNELPIPE_SOURCE_H
 
-#define KP_SOURCES 64 /* a power of two */
+#define KP_SOURCES 1024 /* a power of two: 64 stages of 16 lanes each */
 
-/* The ring buffer or queue lane before this stage. */
+/*
+ * The ring buffer or queue lane before this stage. Its id names the map that its books are in: from the highest bit on,
+ * 24 bits of the boot's id, 32 bits of the map's id and 8 bits for the lane. A source whose map is gone delivers nothing
+ * any more, so its slot may be another's.
+ */
 struct kp_source {
 	__u64 id;
 	__u64 next; /* the number of its first element that is not settled here */

@@ -58,7 +58,10 @@ func newAggregator(stats *bpf.Stats, registries []*registry, now func() time.Tim
 func (a *aggregator) add(batch event.Batch) error {
 	n, first := batch.Len(), 0
 	if batch.Redelivered {
-		first = a.stats.Settled(batch.Source, batch.Sequence, n)
+		var err error
+		if first, err = a.stats.Settled(batch.Source, batch.Sequence, n); err != nil {
+			return err
+		}
 	}
 	if first == n {
 		return nil

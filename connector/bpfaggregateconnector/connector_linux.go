@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -19,6 +20,7 @@ import (
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/connector/bpfaggregateconnector/internal/metadata"
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/health"
 	"github.com/kernelpipe/kernelpipe/internal/stage"
 )
 
@@ -38,6 +40,8 @@ type aggregateConnector struct {
 	telemetry  *metadata.TelemetryBuilder
 	registries []*registry // by view
 
+	refused  health.Recent // batches of sources that there is no room for
+	dropped  atomic.Uint64 // events
 	exporter *exporter
 	stop     chan struct{} // closed: no more exports
 	lifetime context.Context
@@ -61,7 +65,7 @@ func (*aggregateConnector) Capabilities() consumer.Capabilities {
 // Start opens the stats, adopting what an earlier process has left in them, and starts the exports. It fails when
 // the kernel or the process lacks what is needed, when another process has the connector, and when what is
 // pinned is of another format.
-func (c *aggregateConnector) Start(context.Context, component.Host) error {
+func (c *aggregateConnector) Start(_ context.Context, host component.Host) error {
 	if err := c.open(); err != nil {
 		return errors.Join(fmt.Errorf("connector %s: %w", c.set.ID, err), c.close())
 	}
@@ -69,6 +73,12 @@ func (c *aggregateConnector) Start(context.Context, component.Host) error {
 	c.lifetime, c.abandon = context.WithCancel(context.Background())
 	stop := c.stop
 	c.worker.Go(func() { c.exportAtIntervals(stop) })
+	losses := health.NewLosses(c.config.Health, c.losses()...)
+	c.worker.Go(func() {
+		health.Watch(stop, host, c.set.Logger, "connector "+c.set.ID.String(), func(now time.Time) error {
+			return errors.Join(c.refused.Check(now), losses.Check(now))
+		})
+	})
 	return nil
 }
 
@@ -248,6 +258,7 @@ func (c *aggregateConnector) observe() (err error) {
 	register(t.RegisterKernelpipeAggregateEventsCallback, func() uint64 { return c.stats.Books().Events })
 	register(t.RegisterKernelpipeAggregateRedeliveredCallback, func() uint64 { return c.stats.Books().Redelivered })
 	register(t.RegisterKernelpipeAggregateMemoryCallback, c.stats.Memory)
+	register(t.RegisterKernelpipeAggregateSourcesCallback, func() uint64 { return uint64(c.stats.Sources()) })
 	byView(t.RegisterKernelpipeAggregateSeriesCallback, func(r *registry) uint64 { return uint64(r.active.Load()) })
 	byView(t.RegisterKernelpipeAggregateExpiredCallback, func(r *registry) uint64 { return r.expired.Load() })
 	byView(t.RegisterKernelpipeAggregateOverflowedCallback, func(r *registry) uint64 { return r.overflowed.Load() })
@@ -271,7 +282,12 @@ func (c *aggregateConnector) add(batch event.Batch) error {
 	if c.aggregator == nil {
 		return fmt.Errorf("connector %s is not running", c.set.ID)
 	}
-	return c.aggregator.add(batch)
+	err := c.aggregator.add(batch)
+	if errors.Is(err, bpf.ErrSources) {
+		c.refused.Note(time.Now(), err)
+		c.telemetry.KernelpipeAggregateSourcesRefused.Add(context.Background(), 1, metric.WithAttributes(c.attribute()))
+	}
+	return err
 }
 
 func (c *aggregateConnector) refuse(ctx context.Context, err error) {
@@ -280,6 +296,7 @@ func (c *aggregateConnector) refuse(ctx context.Context, err error) {
 	c.telemetry.KernelpipeAggregateForeign.Add(ctx, 1, attributes)
 	var refused *event.RecordError
 	if errors.As(err, &refused) && refused.Events > 0 {
+		c.dropped.Add(uint64(refused.Events))
 		c.telemetry.KernelpipeAggregateDropped.Add(ctx, int64(refused.Events), attributes)
 	}
 }

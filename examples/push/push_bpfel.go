@@ -34,7 +34,7 @@ type pushKpBooks struct {
 		InFlight         uint64
 		Generation       uint64
 	}
-	Source [64]struct {
+	Source [1024]struct {
 		_    structs.HostLayout
 		Id   uint64
 		Next uint64

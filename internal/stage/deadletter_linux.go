@@ -62,7 +62,7 @@ func removeEmpty(q *bpf.Queue) error {
 
 // settled returns how many of the first events of a batch an earlier, interrupted attempt has settled, up to the last one
 // that it has kept here: a lane is dealt with in order, so those before it were delivered or kept as well.
-func (d *deadLetter) settled(batch event.Batch) int {
+func (d *deadLetter) settled(batch event.Batch) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.queue.Settled(batch.Source, batch.Sequence, batch.Len())

@@ -3,6 +3,7 @@ package stage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -34,7 +35,10 @@ type delivery struct {
 // is left out.
 func (d *delivery) deliver(batch event.Batch) (letters int, err error) {
 	if batch.Redelivered {
-		settled := d.deadLetter.settled(batch)
+		settled, err := d.deadLetter.settled(batch)
+		if err != nil {
+			return 0, fmt.Errorf("dead letter: %w", err)
+		}
 		batch.Data = batch.Data[settled*batch.Size:]
 		batch.Sequence += uint64(settled)
 	}

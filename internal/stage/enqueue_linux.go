@@ -85,6 +85,10 @@ func (s *Stage) enqueue(ctx context.Context, batch event.Batch) error {
 		chunk.Data = batch.Data[start*batch.Size : end*batch.Size]
 		chunk.Sequence += uint64(start)
 		if err := s.enqueueChunk(ctx, chunk); err != nil {
+			if errors.Is(err, bpf.ErrSources) {
+				s.refused.Note(time.Now(), err)
+				s.telemetry.KernelpipeStageSourcesRefused.Add(ctx, 1, metric.WithAttributes(attribute.String("stage", s.settings.Name)))
+			}
 			return err
 		}
 	}
@@ -100,7 +104,10 @@ func (s *Stage) enqueueChunk(ctx context.Context, chunk event.Batch) error {
 	n := chunk.Len()
 	settled := 0
 	if chunk.Redelivered {
-		settled = s.queue.Settled(chunk.Source, chunk.Sequence, n)
+		var err error
+		if settled, err = s.queue.Settled(chunk.Source, chunk.Sequence, n); err != nil {
+			return err
+		}
 	}
 	for i := range settled {
 		s.queue.Skip(i)

@@ -11,15 +11,16 @@ import (
 // watchHealth reports changes of the stage's health as the component's status, until the stage ends.
 func (s *Stage) watchHealth() {
 	s.ended = make(chan struct{})
-	if s.settings.Health == (HealthConfig{}) {
-		return
-	}
 	books := s.Books()
 	judge := newJudge(s.settings.Health, &books)
 	s.watch.Go(func() {
 		health.Watch(s.ended, s.host, s.logger, s.settings.Name, func(now time.Time) error {
-			books = s.Books()
-			return judge.check(now, s.queue.Config().Capacity)
+			err := s.refused.Check(now)
+			if s.settings.Health != (HealthConfig{}) {
+				books = s.Books()
+				err = errors.Join(err, judge.check(now, s.queue.Config().Capacity))
+			}
+			return err
 		})
 	})
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/config/configretry"
 	"go.opentelemetry.io/collector/consumer"
@@ -467,4 +468,49 @@ func TestShutdownTimeout(t *testing.T) {
 	s := start(t, pinned)
 	assert.Equal(t, Books{Received: 3000, Delivered: 3000}, settle(t, s))
 	assert.Equal(t, numbers(0, 3000), n.got())
+}
+
+// Six pipelines of 16 lanes each feed one stage, and every batch comes again: each event is in its queue once.
+func TestManySources(t *testing.T) {
+	n := newNext(t)
+	s := start(t, newSettings(n, ""))
+	const sources = 96
+	for first := 0; first < 30; first += 10 {
+		for _, again := range []bool{false, true} {
+			for source := range uint64(sources) {
+				b := batch(first, 10)
+				b.Source, b.Redelivered = 0x100*(1+source/16)+source%16, again
+				require.NoError(t, s.ConsumeLogs(t.Context(), frame(b)))
+			}
+		}
+	}
+	assert.Equal(t, Books{Received: 30 * sources, Delivered: 30 * sources, Redelivered: 30 * sources}, settle(t, s))
+}
+
+// A source that there is no room for is refused, to be tried again: its events are not lost, and it is said.
+func TestOneSourceTooMany(t *testing.T) {
+	n, h, telemetry := newNext(t), &host{}, componenttest.NewTelemetry()
+	settings := newSettings(n, "")
+	settings.Telemetry = telemetry.NewTelemetrySettings()
+	s := New(settings)
+	require.NoError(t, s.Start(t.Context(), h))
+	t.Cleanup(func() { assert.NoError(t, s.Shutdown(context.Background())) })
+	deliver := func(source uint64) error {
+		b := batch(0, 10)
+		b.Source = 0x100 * source
+		return s.ConsumeLogs(t.Context(), frame(b))
+	}
+	for source := range uint64(bpf.MaxSources) {
+		require.NoError(t, deliver(source+1))
+	}
+	err := deliver(bpf.MaxSources + 1)
+	require.ErrorIs(t, err, bpf.ErrSources)
+	assert.False(t, consumererror.IsPermanent(err), "it is to be tried again")
+	assert.EqualValues(t, 10*bpf.MaxSources, settle(t, s).Delivered)
+	eventually(t, func() bool { return len(h.all()) == 1 })
+	assert.Equal(t, componentstatus.StatusRecoverableError, h.all()[0].Status())
+	require.ErrorIs(t, h.all()[0].Err(), bpf.ErrSources)
+	got, err := telemetry.GetMetric("otelcol_kernelpipe_stage_sources_refused")
+	require.NoError(t, err)
+	assert.EqualValues(t, 1, got.Data.(metricdata.Sum[int64]).DataPoints[0].Value)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/health"
 	"github.com/kernelpipe/kernelpipe/internal/stage/internal/metadata"
 )
 
@@ -41,7 +42,7 @@ type Settings struct {
 	Queue       QueueConfig
 	// DeadLetter is for what Next refuses; without a Next there is none.
 	DeadLetter DeadLetterConfig
-	// Health says what to report as the component's status; its zero value: nothing.
+	// Health says what depth and losses to report as the component's status; its zero value: none.
 	Health HealthConfig
 	Retry  configretry.BackOffConfig
 	// ShutdownTimeout is how long Shutdown may take to drain the queue into Next; 0: as long as its context lasts.
@@ -73,6 +74,8 @@ type Stage struct {
 	dealt   uint64        // events dealt out whose number is not known, for RoundRobin
 	filled  []chan struct{}
 	room    chan struct{}
+
+	refused health.Recent // batches of sources that there is no room for
 
 	mu    sync.Mutex
 	older []*bpf.Queue // of another shape, not yet drained

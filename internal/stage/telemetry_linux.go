@@ -119,6 +119,7 @@ func (s *Stage) observe() (err error) {
 	register(t.RegisterKernelpipeStageInFlightCallback, func() uint64 { return s.Books().InFlight })
 	register(t.RegisterKernelpipeStageCapacityCallback, func() uint64 { return uint64(s.queue.Config().Capacity) })
 	register(t.RegisterKernelpipeStageMemoryCallback, func() uint64 { return s.memory() })
+	register(t.RegisterKernelpipeStageSourcesCallback, func() uint64 { return uint64(s.queue.Sources()) })
 	if d := s.deadLetter; d != nil {
 		register(t.RegisterKernelpipeStageDeadLetterCapacityCallback, func() uint64 { return uint64(d.queue.Config().Capacity) })
 		register(t.RegisterKernelpipeStageDeadLetterQueuedCallback, func() uint64 { b := d.queue.Books(); return b.Queued + b.InFlight })

@@ -38,6 +38,8 @@ type TelemetryBuilder struct {
 	KernelpipeAggregateOverflowed     metric.Int64ObservableCounter
 	KernelpipeAggregateRedelivered    metric.Int64ObservableCounter
 	KernelpipeAggregateSeries         metric.Int64ObservableGauge
+	KernelpipeAggregateSources        metric.Int64ObservableGauge
+	KernelpipeAggregateSourcesRefused metric.Int64Counter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -156,6 +158,21 @@ func (builder *TelemetryBuilder) RegisterKernelpipeAggregateSeriesCallback(cb me
 	return nil
 }
 
+// RegisterKernelpipeAggregateSourcesCallback sets callback for observable KernelpipeAggregateSources metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeAggregateSourcesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateSources, obs: o})
+		return nil
+	}, builder.KernelpipeAggregateSources)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 type observerInt64 struct {
 	embedded.Int64Observer
 	inst metric.Int64Observable
@@ -198,7 +215,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.KernelpipeAggregateExpired, err = builder.meter.Int64ObservableCounter(
 		"otelcol_kernelpipe_aggregate_expired",
-		metric.WithDescription("Series that expired. [Development]"),
+		metric.WithDescription("Series that expired, after expire_after or to make room. [Development]"),
 		metric.WithUnit("{series}"),
 	)
 	errs = errors.Join(errs, err)
@@ -242,6 +259,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_kernelpipe_aggregate_series",
 		metric.WithDescription("Active series. [Development]"),
 		metric.WithUnit("{series}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeAggregateSources, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_aggregate_sources",
+		metric.WithDescription("Ring buffers and queue lanes that have fed the connector, of at most 1024. Those that are gone are among them until there is no room for another. [Development]"),
+		metric.WithUnit("{source}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeAggregateSourcesRefused, err = builder.meter.Int64Counter(
+		"otelcol_kernelpipe_aggregate_sources_refused",
+		metric.WithDescription("Batches that were refused, to be tried again, as they came from one source too many. [Development]"),
+		metric.WithUnit("{batch}"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs

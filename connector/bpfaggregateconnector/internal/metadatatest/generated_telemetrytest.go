@@ -56,7 +56,7 @@ func AssertEqualKernelpipeAggregateEvents(t *testing.T, tt *componenttest.Teleme
 func AssertEqualKernelpipeAggregateExpired(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_kernelpipe_aggregate_expired",
-		Description: "Series that expired. [Development]",
+		Description: "Series that expired, after expire_after or to make room. [Development]",
 		Unit:        "{series}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -173,6 +173,36 @@ func AssertEqualKernelpipeAggregateSeries(t *testing.T, tt *componenttest.Teleme
 		},
 	}
 	got, err := tt.GetMetric("otelcol_kernelpipe_aggregate_series")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
+func AssertEqualKernelpipeAggregateSources(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_kernelpipe_aggregate_sources",
+		Description: "Ring buffers and queue lanes that have fed the connector, of at most 1024. Those that are gone are among them until there is no room for another. [Development]",
+		Unit:        "{source}",
+		Data: metricdata.Gauge[int64]{
+			DataPoints: dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_kernelpipe_aggregate_sources")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
+func AssertEqualKernelpipeAggregateSourcesRefused(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_kernelpipe_aggregate_sources_refused",
+		Description: "Batches that were refused, to be tried again, as they came from one source too many. [Development]",
+		Unit:        "{batch}",
+		Data: metricdata.Sum[int64]{
+			Temporality: metricdata.CumulativeTemporality,
+			IsMonotonic: true,
+			DataPoints:  dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_kernelpipe_aggregate_sources_refused")
 	require.NoError(t, err)
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }

@@ -53,6 +53,8 @@ type TelemetryBuilder struct {
 	KernelpipeStageQueued             metric.Int64ObservableGauge
 	KernelpipeStageReceived           metric.Int64ObservableCounter
 	KernelpipeStageRedelivered        metric.Int64ObservableCounter
+	KernelpipeStageSources            metric.Int64ObservableGauge
+	KernelpipeStageSourcesRefused     metric.Int64Counter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -411,6 +413,21 @@ func (builder *TelemetryBuilder) RegisterKernelpipeStageRedeliveredCallback(cb m
 	return nil
 }
 
+// RegisterKernelpipeStageSourcesCallback sets callback for observable KernelpipeStageSources metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeStageSourcesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeStageSources, obs: o})
+		return nil
+	}, builder.KernelpipeStageSources)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 type observerInt64 struct {
 	embedded.Int64Observer
 	inst metric.Int64Observable
@@ -597,6 +614,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_kernelpipe_stage_redelivered",
 		metric.WithDescription("Events that came a second time, were recognised, and are counted once in all other metrics. [Development]"),
 		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeStageSources, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_stage_sources",
+		metric.WithDescription("Ring buffers and queue lanes that have fed the stage, of at most 1024. Those that are gone are among them until there is no room for another. [Development]"),
+		metric.WithUnit("{source}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeStageSourcesRefused, err = builder.meter.Int64Counter(
+		"otelcol_kernelpipe_stage_sources_refused",
+		metric.WithDescription("Batches that were refused, to be tried again, as they came from one source too many. [Development]"),
+		metric.WithUnit("{batch}"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs
