@@ -51,7 +51,7 @@ func (t *ProcessTable) moveEarlier() error {
 			return fmt.Errorf("move %s: %w", from.path(), err)
 		}
 		if err := t.movePrograms(from); err != nil {
-			return fmt.Errorf("move %s: %w", from.path, err)
+			return fmt.Errorf("move %s: %w", from.path(), err)
 		}
 		if err := from.remove(); err != nil {
 			return err
