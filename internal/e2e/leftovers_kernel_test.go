@@ -17,7 +17,7 @@ receivers:
   bpf: { pin_path: {{.pin_path}}, probes: { process: { command: [none] } }, keep_on_shutdown: true, queue: { name: elsewhere } }
 processors:
   bpf_filter: { pin_path: {{.pin_path}} }
-  bpf_enrich: { pin_path: {{.pin_path}}, process_table: { keep_on_shutdown: true } }
+  bpf_enrich: { pin_path: {{.pin_path}} }
 connectors:
   bpf_aggregate: { pin_path: {{.pin_path}} }
 exporters:

@@ -99,18 +99,18 @@ func (p *enrichProcessor) openTable() (err error) {
 	return nil
 }
 
-// leaveTable says what becomes of the table when the processor is stopped. One that no event has ever asked is not kept: so it
-// is where another component has kept the Collector from starting.
+// leaveTable says what becomes of the table when the processor is stopped. One that is not kept, and that no event has ever asked,
+// is removed: so it is where another component has kept the Collector from starting.
 func (p *enrichProcessor) leaveTable(unused bool) func(*bpf.ProcessTable) error {
 	return func(table *bpf.ProcessTable) error {
-		var err error
-		if !p.config.ProcessTable.KeepOnShutdown {
-			err = table.Detach()
+		switch {
+		case p.config.ProcessTable.KeepOnShutdown:
+			return nil
+		case unused:
+			return errors.Join(table.Detach(), table.Abandon())
+		default:
+			return table.Detach()
 		}
-		if unused {
-			err = errors.Join(err, table.Abandon())
-		}
-		return err
 	}
 }
 
