@@ -411,7 +411,7 @@ func (p *Probes) Counts() ([categories]Counts, error) {
 type Missed struct {
 	Starts     uint64 // starts of system calls: their events have no duration
 	Owners     uint64 // owners of sockets: their events name no process
-	Compat     uint64 // 32-bit system calls, which are not decoded
+	Compat     uint64 // system calls by the numbers of 32-bit programs or of x32, which are not decoded
 	ProcessEnd uint64 // ends of processes: they may be reported twice
 	Recursions uint64 // runs of a program that interrupted itself, which the kernel skips
 }

@@ -105,9 +105,26 @@ static __always_inline struct kp_event *reserve(__u32 category, __u16 operation,
 	return event;
 }
 
+/* Counts n events that get no further. */
+static __always_inline void count_lost(__u32 category, __u64 n)
+{
+	struct kp_counts *counts = bpf_map_lookup_elem(&counters, &category);
+
+	if (!counts)
+		return;
+	ADD(counts->produced, n);
+	ADD(counts->lost, n);
+}
+
 static __always_inline void submit(struct kp_event *event)
 {
 	bpf_ringbuf_submit(event, wakeup_flags());
+}
+
+/* Errors are -MAX_ERRNO to -1. Other results below 0 are successes, such as an offset of lseek(2) or a group of F_GETOWN. */
+static __always_inline bool failed(__s64 result)
+{
+	return result < 0 && result >= -MAX_ERRNO;
 }
 
 /* One in filter->sample passes; at random, so that no pattern of calls is favoured. */

@@ -54,25 +54,41 @@ enum bpf_func_id {
 #define S_IFREG 0100000
 #define S_IFSOCK 0140000
 
+/* include/linux/socket.h */
+#define MSG_PEEK 0x2
+#define MSG_TRUNC 0x20
+#define MSG_ERRQUEUE 0x2000
+
+#define AT_EXECVE_CHECK 0x10000 /* include/uapi/linux/fcntl.h, since 6.14 */
 #define CLONE_THREAD 0x10000 /* include/uapi/linux/sched.h */
 #define PF_KTHREAD 0x200000  /* include/linux/sched.h */
 #define SIGNAL_GROUP_EXIT 4  /* include/linux/sched/signal.h */
 
+#define SIGKILL 9
+#define SIGSYS 31
+#define SIGNAL_BIT(signal) (1UL << ((signal) - 1))
+
+#define AF_UNSPEC 0
 #define AF_INET 2
 #define AF_INET6 10
+#define AF_SMC 43
 #define IPPROTO_TCP 6
+#define IPPROTO_SMC 256
+#define IPPROTO_MPTCP 262
 
 /* include/net/tcp_states.h */
 enum {
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
 	TCP_SYN_RECV = 3,
+	TCP_FIN_WAIT1 = 4,
 	TCP_CLOSE = 7,
 	TCP_LISTEN = 10,
 	TCP_NEW_SYN_RECV = 12,
 };
 
 /* include/uapi/asm-generic/errno*.h */
+#define EPERM 1
 #define EINTR 4
 #define E2BIG 7
 #define EAGAIN 11
@@ -85,6 +101,7 @@ enum {
 #define EALREADY 114
 #define EINPROGRESS 115
 #define ECANCELED 125
+#define MAX_ERRNO 4095 /* include/linux/err.h */
 #define ERESTARTSYS 512 /* include/linux/errno.h */
 #define ERESTART_RESTARTBLOCK 516
 
@@ -144,6 +161,7 @@ struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
+	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	struct in6_addr skc_v6_daddr;
@@ -160,8 +178,39 @@ struct inet_sock {
 	__be16 inet_sport;
 };
 
+struct inet_connection_sock {
+	void *icsk_ulp_data;
+};
+
 struct tcp_sock {
 	__u32 write_seq;
+	__u32 packets_out;
+	bool is_mptcp; /* it is a subflow; only in kernels with MPTCP */
+};
+
+/* A connection of MPTCP, and what its subflows, which are TCP sockets, know of it; net/mptcp/protocol.h. */
+struct mptcp_sock {
+	struct sock *first;
+};
+
+struct mptcp_subflow_context {
+	__u32 request_join : 1;
+	__u32 mp_join : 1;
+	struct sock *conn;
+};
+
+struct request_sock;
+
+struct sk_buff {
+	char cb[48];
+};
+
+struct tcp_skb_cb {
+	__u16 tcp_gso_segs;
+};
+
+struct trace_event_raw_tcp_retransmit_skb {
+	int err; /* where the tracepoint has it as an argument too */
 };
 
 struct socket {
@@ -235,6 +284,14 @@ struct css_set {
 	struct list_head cgrp_links;
 };
 
+typedef struct {
+	unsigned long sig[1];
+} sigset_t;
+
+struct sigpending {
+	sigset_t signal;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
@@ -250,6 +307,8 @@ struct task_struct {
 	struct css_set *cgroups;
 	struct signal_struct *signal;
 	const struct cred *cred;
+	struct sigpending pending;
+	sigset_t blocked;
 	char comm[16];
 };
 
@@ -281,6 +340,9 @@ struct pt_regs {
 	unsigned long di;
 	unsigned long si;
 	unsigned long dx;
+	unsigned long r10;
+	unsigned long r8;
+	unsigned long r9;
 	unsigned long orig_ax;
 };
 #elif defined(__TARGET_ARCH_arm64)

@@ -10,6 +10,8 @@
 #include "identity.h"
 #include "emit.h"
 #include "socket.h"
+#include "message.h"
+#include "peer.h"
 #include "syscall.h"
 #include "connection.h"
 #include "process.h"

@@ -34,8 +34,13 @@ enum syscall_kind {
 	SYSCALL_WRITE,       /* to the descriptor in argument 0 */
 	SYSCALL_COPY,        /* to the descriptor in argument 2, else from the one in argument 0 */
 	SYSCALL_SENDFILE,    /* to the descriptor in argument 0, else from the one in argument 1 */
+	SYSCALL_SEND,        /* sendto: as write, with an address in argument 4 and its size in argument 5 */
+	SYSCALL_SEND_MESSAGE, /* sendmsg: as write, with a struct msghdr in argument 1 */
+	/* recvfrom: as read, with a length in argument 2, flags in argument 3, an address in argument 4, its size where 5 points */
+	SYSCALL_RECEIVE,
+	SYSCALL_RECEIVE_MESSAGE, /* recvmsg: as read, with a struct msghdr in argument 1 and flags in argument 2 */
 	SYSCALL_SEND_MANY,   /* sendmmsg */
-	SYSCALL_RECEIVE_MANY, /* recvmmsg */
+	SYSCALL_RECEIVE_MANY, /* recvmmsg: flags in argument 3 */
 	SYSCALL_CONNECT,
 	SYSCALL_ACCEPT,
 	SYSCALL_OPEN,     /* path in argument 0 */
@@ -45,7 +50,8 @@ enum syscall_kind {
 	SYSCALL_UNLINKAT, /* path in argument 1 */
 	SYSCALL_RENAME,   /* path in argument 0 */
 	SYSCALL_RENAMEAT, /* path in argument 1 */
-	SYSCALL_EXEC,     /* execve, execveat: a success is a process event */
+	SYSCALL_EXEC,     /* execve: a success is a process event */
+	SYSCALL_EXECVEAT, /* likewise, unless argument 4 says that it was but a check */
 	SYSCALL_FORK,     /* fork, vfork: likewise */
 	SYSCALL_CLONE,    /* flags in argument 0; a success is a process event unless it made a thread */
 	SYSCALL_CLONE3,   /* likewise, flags where argument 0 points */
