@@ -12,6 +12,7 @@
 #include "socket.h"
 #include "message.h"
 #include "syscall.h"
+#include "trace.h"
 #include "connection.h"
 #include "process.h"
 
