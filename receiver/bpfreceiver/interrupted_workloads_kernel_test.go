@@ -14,9 +14,11 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kernelpipe/kernelpipe/internal/syscalls"
 	"github.com/kernelpipe/kernelpipe/internal/testprogram"
 )
 
@@ -46,6 +48,20 @@ func waitsOf(thread string) int {
 	panic("no switches")
 }
 
+// poll waits until there is something to read. What the kernel restarts of poll(2) is another call, restart_syscall(2).
+func poll(fd int) error {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	number, ok := syscalls.Number("poll")
+	if !ok { // arm64
+		_, err := unix.Ppoll(fds, nil, nil)
+		return err
+	}
+	if _, _, errno := unix.Syscall(uintptr(number), uintptr(unsafe.Pointer(&fds[0])), 1, 600_000); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // N times a read and a poll that wait, are interrupted by a signal with a handler of these Flags, or by a Stop and its end,
 // and go on to wait until there is something to read. A call that fails with EINTR is made again. It says how long reads and
 // polls have waited at least in all, in ns.
@@ -55,10 +71,18 @@ func workInterrupted(h *helper) {
 	handle(unix.SIGUSR1, uintptr(h.argument.Flags))
 	tid := unix.Gettid()
 	thread := fmt.Sprintf("/proc/self/task/%d", tid)
+	const stopAndContinue = `
+stopped() {
+	while read -r key value; do case $key$value in State:T*) return 0 ;; esac; done <$1/status
+	return 1
+}
+kill -STOP $PPID
+until stopped "$1"; do :; done
+kill -CONT $PPID`
 	interrupt := func() { must(unix.Tgkill(os.Getpid(), tid, unix.SIGUSR1)) }
 	if h.argument.Stop {
 		interrupt = func() {
-			must(exec.Command("/bin/sh", "-c", `kill -STOP $PPID; until grep -q '^State:.*T' /proc/$PPID/task/`+strconv.Itoa(tid)+`/status; do :; done; kill -CONT $PPID`).Run())
+			must(exec.Command("/bin/sh", "-c", stopAndContinue, "sh", fmt.Sprintf("/proc/%d/task/%d", os.Getpid(), tid)).Run())
 		}
 	}
 	var waited [2]time.Duration
@@ -93,8 +117,7 @@ func workInterrupted(h *helper) {
 			return err
 		})
 		again(func() error {
-			_, err := unix.Poll([]unix.PollFd{{Fd: int32(pipe[0]), Events: unix.POLLIN}}, 600_000)
-			return err
+			return poll(pipe[0])
 		})
 		must1(unix.Read(pipe[0], make([]byte, 1)))
 	}
