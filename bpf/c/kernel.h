@@ -66,6 +66,8 @@ enum bpf_func_id {
 
 #define SIGKILL 9
 #define SIGSYS 31
+#define SIG_IGN 1
+#define SA_RESTART 0x10000000 /* include/uapi/asm-generic/signal-defs.h */
 #define SIGNAL_BIT(signal) (1UL << ((signal) - 1))
 
 #define AF_UNSPEC 0
@@ -102,7 +104,10 @@ enum {
 #define EINPROGRESS 115
 #define ECANCELED 125
 #define MAX_ERRNO 4095 /* include/linux/err.h */
-#define ERESTARTSYS 512 /* include/linux/errno.h */
+/* include/linux/errno.h */
+#define ERESTARTSYS 512
+#define ERESTARTNOINTR 513
+#define ENOIOCTLCMD 515
 #define ERESTART_RESTARTBLOCK 516
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -112,7 +117,12 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct hlist_bl_node {
+	struct hlist_bl_node **pprev;
+};
+
 struct dentry {
+	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
 };
@@ -134,6 +144,7 @@ struct path {
 
 struct inode {
 	unsigned short i_mode;
+	unsigned long i_ino;
 };
 
 struct file {
@@ -288,6 +299,15 @@ typedef struct {
 	unsigned long sig[1];
 } sigset_t;
 
+struct sigaction {
+	void *sa_handler;
+	unsigned long sa_flags;
+};
+
+struct k_sigaction {
+	struct sigaction sa;
+};
+
 struct sigpending {
 	sigset_t signal;
 };
@@ -300,6 +320,7 @@ struct task_struct {
 	int exit_code;
 	__u64 start_boottime;
 	__u64 self_exec_id;
+	unsigned int in_execve : 1;
 	struct task_struct *group_leader;
 	struct task_struct *real_parent;
 	struct files_struct *files;
@@ -344,10 +365,14 @@ struct pt_regs {
 	unsigned long r8;
 	unsigned long r9;
 	unsigned long orig_ax;
+	unsigned long ip;
+	unsigned long sp;
 };
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
 	__u64 regs[31];
+	__u64 sp;
+	__u64 pc;
 	__u64 orig_x0;
 	__s32 syscallno;
 };
