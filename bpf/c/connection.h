@@ -122,7 +122,7 @@ __noinline int emit_segment(__u64 socket)
  * tracepoint is for failed attempts too, it says so (Linux 6.15).
  */
 SEC("tp_btf/tcp_retransmit_skb")
-int BPF_PROG(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb, int error)
+int BPF_PROG(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb)
 {
 	struct tcp_skb_cb *control;
 	__u64 socket = 0;
@@ -130,7 +130,8 @@ int BPF_PROG(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb, int error
 
 	if (silent() || bpf_probe_read_kernel(&socket, sizeof(socket), &ctx[0])) /* sk as a number; it can't fail */
 		return 0;
-	if (bpf_core_field_exists(struct trace_event_raw_tcp_retransmit_skb, err) && error)
+	/* Not an argument of this program: kernels whose tracepoint lacks it refuse one that reads it. */
+	if (bpf_core_field_exists(struct trace_event_raw_tcp_retransmit_skb, err) && (int)ctx[2])
 		return 0;
 	control = (struct tcp_skb_cb *)__builtin_preserve_access_index(&skb->cb);
 	segments = BPF_CORE_READ(control, tcp_gso_segs);
