@@ -94,36 +94,40 @@ type probesKpSettings struct {
 }
 
 type probesStart struct {
-	_      structs.HostLayout
-	TimeNs uint64
-	Number uint64
+	_           structs.HostLayout
+	TimeNs      uint64
+	Number      uint32
+	Interrupted uint32
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	probesMapCounters          = "counters"
-	probesMapEnded             = "ended"
-	probesMapEvents            = "events"
-	probesMapMissed            = "missed"
-	probesMapOwners            = "owners"
-	probesMapRingBooks         = "ring_books"
-	probesMapStarts            = "starts"
-	probesMapStartsByTid       = "starts_by_tid"
-	probesProgFindSelf         = "find_self"
-	probesProgInetSockSetState = "inet_sock_set_state"
-	probesProgSchedProcessExec = "sched_process_exec"
-	probesProgSchedProcessExit = "sched_process_exit"
-	probesProgSchedProcessFork = "sched_process_fork"
-	probesProgSysEnter         = "sys_enter"
-	probesProgSysEnterByTid    = "sys_enter_by_tid"
-	probesProgSysExit          = "sys_exit"
-	probesProgSysExitByTid     = "sys_exit_by_tid"
-	probesProgTcpRetransmitSkb = "tcp_retransmit_skb"
-	probesVarOwnGeneration     = "own_generation"
-	probesVarSelf              = "self"
-	probesVarSettings          = "settings"
+	probesMapCounters             = "counters"
+	probesMapEnded                = "ended"
+	probesMapEvents               = "events"
+	probesMapInterruptions        = "interruptions"
+	probesMapMissed               = "missed"
+	probesMapOwners               = "owners"
+	probesMapRingBooks            = "ring_books"
+	probesMapStarts               = "starts"
+	probesMapStartsByTid          = "starts_by_tid"
+	probesProgFindSelf            = "find_self"
+	probesProgInetSockSetState    = "inet_sock_set_state"
+	probesProgSchedProcessExec    = "sched_process_exec"
+	probesProgSchedProcessExit    = "sched_process_exit"
+	probesProgSchedProcessFork    = "sched_process_fork"
+	probesProgSignalDeliver       = "signal_deliver"
+	probesProgSysEnter            = "sys_enter"
+	probesProgSysEnterByTid       = "sys_enter_by_tid"
+	probesProgSysExit             = "sys_exit"
+	probesProgSysExitByTid        = "sys_exit_by_tid"
+	probesProgTcpRetransmitSkb    = "tcp_retransmit_skb"
+	probesProgTcpRetransmitSynack = "tcp_retransmit_synack"
+	probesVarOwnGeneration        = "own_generation"
+	probesVarSelf                 = "self"
+	probesVarSettings             = "settings"
 )
 
 // loadProbes returns the embedded CollectionSpec for probes.
@@ -168,30 +172,33 @@ type probesSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type probesProgramSpecs struct {
-	FindSelf         *ebpf.ProgramSpec `ebpf:"find_self"`
-	InetSockSetState *ebpf.ProgramSpec `ebpf:"inet_sock_set_state"`
-	SchedProcessExec *ebpf.ProgramSpec `ebpf:"sched_process_exec"`
-	SchedProcessExit *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
-	SchedProcessFork *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
-	SysEnter         *ebpf.ProgramSpec `ebpf:"sys_enter"`
-	SysEnterByTid    *ebpf.ProgramSpec `ebpf:"sys_enter_by_tid"`
-	SysExit          *ebpf.ProgramSpec `ebpf:"sys_exit"`
-	SysExitByTid     *ebpf.ProgramSpec `ebpf:"sys_exit_by_tid"`
-	TcpRetransmitSkb *ebpf.ProgramSpec `ebpf:"tcp_retransmit_skb"`
+	FindSelf            *ebpf.ProgramSpec `ebpf:"find_self"`
+	InetSockSetState    *ebpf.ProgramSpec `ebpf:"inet_sock_set_state"`
+	SchedProcessExec    *ebpf.ProgramSpec `ebpf:"sched_process_exec"`
+	SchedProcessExit    *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
+	SchedProcessFork    *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
+	SignalDeliver       *ebpf.ProgramSpec `ebpf:"signal_deliver"`
+	SysEnter            *ebpf.ProgramSpec `ebpf:"sys_enter"`
+	SysEnterByTid       *ebpf.ProgramSpec `ebpf:"sys_enter_by_tid"`
+	SysExit             *ebpf.ProgramSpec `ebpf:"sys_exit"`
+	SysExitByTid        *ebpf.ProgramSpec `ebpf:"sys_exit_by_tid"`
+	TcpRetransmitSkb    *ebpf.ProgramSpec `ebpf:"tcp_retransmit_skb"`
+	TcpRetransmitSynack *ebpf.ProgramSpec `ebpf:"tcp_retransmit_synack"`
 }
 
 // probesMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type probesMapSpecs struct {
-	Counters    *ebpf.MapSpec `ebpf:"counters"`
-	Ended       *ebpf.MapSpec `ebpf:"ended"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	Missed      *ebpf.MapSpec `ebpf:"missed"`
-	Owners      *ebpf.MapSpec `ebpf:"owners"`
-	RingBooks   *ebpf.MapSpec `ebpf:"ring_books"`
-	Starts      *ebpf.MapSpec `ebpf:"starts"`
-	StartsByTid *ebpf.MapSpec `ebpf:"starts_by_tid"`
+	Counters      *ebpf.MapSpec `ebpf:"counters"`
+	Ended         *ebpf.MapSpec `ebpf:"ended"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	Interruptions *ebpf.MapSpec `ebpf:"interruptions"`
+	Missed        *ebpf.MapSpec `ebpf:"missed"`
+	Owners        *ebpf.MapSpec `ebpf:"owners"`
+	RingBooks     *ebpf.MapSpec `ebpf:"ring_books"`
+	Starts        *ebpf.MapSpec `ebpf:"starts"`
+	StartsByTid   *ebpf.MapSpec `ebpf:"starts_by_tid"`
 }
 
 // probesVariableSpecs contains global variables before they are loaded into the kernel.
@@ -223,14 +230,15 @@ func (o *probesObjects) Close() error {
 //
 // It can be passed to loadProbesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probesMaps struct {
-	Counters    *ebpf.Map `ebpf:"counters"`
-	Ended       *ebpf.Map `ebpf:"ended"`
-	Events      *ebpf.Map `ebpf:"events"`
-	Missed      *ebpf.Map `ebpf:"missed"`
-	Owners      *ebpf.Map `ebpf:"owners"`
-	RingBooks   *ebpf.Map `ebpf:"ring_books"`
-	Starts      *ebpf.Map `ebpf:"starts"`
-	StartsByTid *ebpf.Map `ebpf:"starts_by_tid"`
+	Counters      *ebpf.Map `ebpf:"counters"`
+	Ended         *ebpf.Map `ebpf:"ended"`
+	Events        *ebpf.Map `ebpf:"events"`
+	Interruptions *ebpf.Map `ebpf:"interruptions"`
+	Missed        *ebpf.Map `ebpf:"missed"`
+	Owners        *ebpf.Map `ebpf:"owners"`
+	RingBooks     *ebpf.Map `ebpf:"ring_books"`
+	Starts        *ebpf.Map `ebpf:"starts"`
+	StartsByTid   *ebpf.Map `ebpf:"starts_by_tid"`
 }
 
 func (m *probesMaps) Close() error {
@@ -238,6 +246,7 @@ func (m *probesMaps) Close() error {
 		m.Counters,
 		m.Ended,
 		m.Events,
+		m.Interruptions,
 		m.Missed,
 		m.Owners,
 		m.RingBooks,
@@ -259,16 +268,18 @@ type probesVariables struct {
 //
 // It can be passed to loadProbesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probesPrograms struct {
-	FindSelf         *ebpf.Program `ebpf:"find_self"`
-	InetSockSetState *ebpf.Program `ebpf:"inet_sock_set_state"`
-	SchedProcessExec *ebpf.Program `ebpf:"sched_process_exec"`
-	SchedProcessExit *ebpf.Program `ebpf:"sched_process_exit"`
-	SchedProcessFork *ebpf.Program `ebpf:"sched_process_fork"`
-	SysEnter         *ebpf.Program `ebpf:"sys_enter"`
-	SysEnterByTid    *ebpf.Program `ebpf:"sys_enter_by_tid"`
-	SysExit          *ebpf.Program `ebpf:"sys_exit"`
-	SysExitByTid     *ebpf.Program `ebpf:"sys_exit_by_tid"`
-	TcpRetransmitSkb *ebpf.Program `ebpf:"tcp_retransmit_skb"`
+	FindSelf            *ebpf.Program `ebpf:"find_self"`
+	InetSockSetState    *ebpf.Program `ebpf:"inet_sock_set_state"`
+	SchedProcessExec    *ebpf.Program `ebpf:"sched_process_exec"`
+	SchedProcessExit    *ebpf.Program `ebpf:"sched_process_exit"`
+	SchedProcessFork    *ebpf.Program `ebpf:"sched_process_fork"`
+	SignalDeliver       *ebpf.Program `ebpf:"signal_deliver"`
+	SysEnter            *ebpf.Program `ebpf:"sys_enter"`
+	SysEnterByTid       *ebpf.Program `ebpf:"sys_enter_by_tid"`
+	SysExit             *ebpf.Program `ebpf:"sys_exit"`
+	SysExitByTid        *ebpf.Program `ebpf:"sys_exit_by_tid"`
+	TcpRetransmitSkb    *ebpf.Program `ebpf:"tcp_retransmit_skb"`
+	TcpRetransmitSynack *ebpf.Program `ebpf:"tcp_retransmit_synack"`
 }
 
 func (p *probesPrograms) Close() error {
@@ -278,11 +289,13 @@ func (p *probesPrograms) Close() error {
 		p.SchedProcessExec,
 		p.SchedProcessExit,
 		p.SchedProcessFork,
+		p.SignalDeliver,
 		p.SysEnter,
 		p.SysEnterByTid,
 		p.SysExit,
 		p.SysExitByTid,
 		p.TcpRetransmitSkb,
+		p.TcpRetransmitSynack,
 	)
 }
 

@@ -66,17 +66,24 @@ enum bpf_func_id {
 
 #define SIGKILL 9
 #define SIGSYS 31
+#define SIG_IGN 1
+#define SA_RESTART 0x10000000 /* include/uapi/asm-generic/signal-defs.h */
 #define SIGNAL_BIT(signal) (1UL << ((signal) - 1))
 
+#define AF_UNSPEC 0
 #define AF_INET 2
 #define AF_INET6 10
+#define AF_SMC 43
 #define IPPROTO_TCP 6
+#define IPPROTO_SMC 256
+#define IPPROTO_MPTCP 262
 
 /* include/net/tcp_states.h */
 enum {
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
 	TCP_SYN_RECV = 3,
+	TCP_FIN_WAIT1 = 4,
 	TCP_CLOSE = 7,
 	TCP_LISTEN = 10,
 	TCP_NEW_SYN_RECV = 12,
@@ -97,7 +104,10 @@ enum {
 #define EINPROGRESS 115
 #define ECANCELED 125
 #define MAX_ERRNO 4095 /* include/linux/err.h */
-#define ERESTARTSYS 512 /* include/linux/errno.h */
+/* include/linux/errno.h */
+#define ERESTARTSYS 512
+#define ERESTARTNOINTR 513
+#define ENOIOCTLCMD 515
 #define ERESTART_RESTARTBLOCK 516
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -107,7 +117,12 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct hlist_bl_node {
+	struct hlist_bl_node **pprev;
+};
+
 struct dentry {
+	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
 };
@@ -129,6 +144,7 @@ struct path {
 
 struct inode {
 	unsigned short i_mode;
+	unsigned long i_ino;
 };
 
 struct file {
@@ -156,6 +172,7 @@ struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
+	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	struct in6_addr skc_v6_daddr;
@@ -172,8 +189,39 @@ struct inet_sock {
 	__be16 inet_sport;
 };
 
+struct inet_connection_sock {
+	void *icsk_ulp_data;
+};
+
 struct tcp_sock {
 	__u32 write_seq;
+	__u32 packets_out;
+	bool is_mptcp; /* it is a subflow; only in kernels with MPTCP */
+};
+
+/* A connection of MPTCP, and what its subflows, which are TCP sockets, know of it; net/mptcp/protocol.h. */
+struct mptcp_sock {
+	struct sock *first;
+};
+
+struct mptcp_subflow_context {
+	__u32 request_join : 1;
+	__u32 mp_join : 1;
+	struct sock *conn;
+};
+
+struct request_sock;
+
+struct sk_buff {
+	char cb[48];
+};
+
+struct tcp_skb_cb {
+	__u16 tcp_gso_segs;
+};
+
+struct trace_event_raw_tcp_retransmit_skb {
+	int err; /* where the tracepoint has it as an argument too */
 };
 
 struct socket {
@@ -251,6 +299,15 @@ typedef struct {
 	unsigned long sig[1];
 } sigset_t;
 
+struct sigaction {
+	void *sa_handler;
+	unsigned long sa_flags;
+};
+
+struct k_sigaction {
+	struct sigaction sa;
+};
+
 struct sigpending {
 	sigset_t signal;
 };
@@ -263,6 +320,7 @@ struct task_struct {
 	int exit_code;
 	__u64 start_boottime;
 	__u64 self_exec_id;
+	unsigned int in_execve : 1;
 	struct task_struct *group_leader;
 	struct task_struct *real_parent;
 	struct files_struct *files;
@@ -305,11 +363,16 @@ struct pt_regs {
 	unsigned long dx;
 	unsigned long r10;
 	unsigned long r8;
+	unsigned long r9;
 	unsigned long orig_ax;
+	unsigned long ip;
+	unsigned long sp;
 };
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
 	__u64 regs[31];
+	__u64 sp;
+	__u64 pc;
 	__u64 orig_x0;
 	__s32 syscallno;
 };

@@ -9,9 +9,12 @@
 #include "settings.h"
 #include "identity.h"
 #include "emit.h"
+#include "file.h"
 #include "socket.h"
 #include "message.h"
+#include "peer.h"
 #include "syscall.h"
+#include "trace.h"
 #include "connection.h"
 #include "process.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * System calls, and the network and filesystem events that are system calls: all leave at sys_exit, where
- * result, arguments and the file behind the descriptor are known. sys_enter only notes the time.
+ * System calls, and the network and filesystem events that are system calls: all leave at sys_exit, where result,
+ * arguments and the file behind the descriptor are known. What a call that returns is, and its event.
  */
 #ifndef KERNELPIPE_SYSCALL_H
 #define KERNELPIPE_SYSCALL_H
@@ -13,8 +13,11 @@
 #define SYSCALL_ARG2(regs) ((regs)->dx)
 #define SYSCALL_ARG3(regs) ((regs)->r10)
 #define SYSCALL_ARG4(regs) ((regs)->r8)
+#define SYSCALL_ARG5(regs) ((regs)->r9)
 #define ROLLED_BACK(regs) ((long)(regs)->orig_ax) /* syscall_rollback(), arch/x86/include/asm/syscall.h */
 #define X32_SYSCALL(number) ((number) >> 30 == 1) /* __X32_SYSCALL_BIT, and not -1 */
+#define SYSCALL_PLACE(regs) ((regs)->ip)
+#define RESTART_SYSCALL 219
 #define EXECVE 59
 #define COMPAT_EXECVE 11
 #define COMPAT_FIELD status
@@ -26,8 +29,11 @@
 #define SYSCALL_ARG2(regs) ((regs)->regs[2])
 #define SYSCALL_ARG3(regs) ((regs)->regs[3])
 #define SYSCALL_ARG4(regs) ((regs)->regs[4])
+#define SYSCALL_ARG5(regs) ((regs)->regs[5])
 #define ROLLED_BACK(regs) ((long)(regs)->orig_x0) /* syscall_rollback(), arch/arm64/include/asm/syscall.h */
 #define X32_SYSCALL(number) false
+#define SYSCALL_PLACE(regs) ((regs)->pc)
+#define RESTART_SYSCALL 128
 #define COMPAT_FIELD flags
 #define COMPAT_BIT (1 << 22) /* TIF_32BIT, arch/arm64/include/asm/thread_info.h */
 #endif
@@ -35,7 +41,8 @@
 /* When a thread entered the system call that it is in. */
 struct start {
 	__u64 time_ns;
-	__u64 number;
+	__u32 number;
+	__u32 interrupted; /* the call before may have been, and may begin again: struct interruption */
 };
 
 /* Kept in the task where the kernel can: that is three times as fast as a hash. */
@@ -64,8 +71,17 @@ struct call {
 	struct file *file; /* behind the descriptor, if there is one */
 	struct sock *sk;
 	const char *path;  /* in user memory */
+	/* In user memory, the address that the call was given or has given: 0, or */
+	unsigned long peer; /* … where it is, and … */
+	__u32 peer_size;
+	__u32 messages;        /* … or how many … */
+	unsigned long message; /* … struct mmsghdr, or one struct user_msghdr, name it */
+	__u32 number;
 	bool partial;
 };
+
+/* Keeps a number below MAX_SYSCALLS in a way that the compiler can't find needless: the verifiers of older kernels need it. */
+#define BOUND_SYSCALL(number) asm volatile("%0 &= 511" : "+r"(number))
 
 /* The rule for a system call of this architecture's own table; NULL for one that nobody wants. */
 static __always_inline const struct syscall_rule *rule_of(__u32 number)
@@ -74,7 +90,8 @@ static __always_inline const struct syscall_rule *rule_of(__u32 number)
 
 	if (number >= MAX_SYSCALLS)
 		return NULL;
-	rule = &settings.rule[number & (MAX_SYSCALLS - 1)];
+	BOUND_SYSCALL(number);
+	rule = &settings.rule[number];
 	return rule->wanted ? rule : NULL;
 }
 
@@ -117,24 +134,6 @@ static __always_inline bool anyone_wants_result(__u8 wanted, __s64 result)
 	return false;
 }
 
-static __always_inline bool enters(__u32 number, struct start *start)
-{
-	const struct syscall_rule *rule;
-
-	if (silent())
-		return false;
-	if (of_other_table(number)) {
-		count_other_table();
-		return false;
-	}
-	rule = rule_of(number);
-	if (!rule || is_self() || !anyone_wants_current(rule->wanted))
-		return false;
-	start->time_ns = bpf_ktime_get_boot_ns();
-	start->number = number;
-	return true;
-}
-
 static __always_inline bool executes(__u8 kind)
 {
 	return kind == SYSCALL_EXEC || kind == SYSCALL_EXECVEAT;
@@ -164,6 +163,23 @@ static __always_inline __u64 take_start(__u32 number, bool by_tid)
 	time_ns = start->time_ns;
 	start->time_ns = 0;
 	return time_ns;
+}
+
+/* The number of a call that has begun again by restart_syscall(2). */
+static __always_inline __u32 restarted_number(bool by_tid)
+{
+	struct start *start = noted_start(by_tid);
+
+	return start ? start->number : RESTART_SYSCALL;
+}
+
+/*
+ * Did a signal interrupt the call before it did anything? Then it fails with EINTR if a handler takes the signal and wants
+ * that; else it begins again. Which of them is known when the signal is delivered, after sys_exit.
+ */
+static __always_inline bool restarts(long result)
+{
+	return result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK && result != -ENOIOCTLCMD;
 }
 
 /*
@@ -221,6 +237,33 @@ static __always_inline void transfer(struct call *call, struct file *file, bool 
 	call->bytes = call->result > 0 ? call->result : 0;
 }
 
+/* As transfer, of a call that may name the other side. What a call that failed was to return is not there. */
+static __always_inline void transfer_with(struct call *call, struct file *file, bool sends, unsigned long peer, __u32 size)
+{
+	transfer(call, file, sends);
+	if (!sends && failed(call->result))
+		return;
+	call->peer = peer;
+	call->peer_size = size;
+}
+
+static __always_inline void transfer_messages(struct call *call, struct file *file, bool sends, unsigned long message, __u32 messages)
+{
+	transfer(call, file, sends);
+	if (!sends && failed(call->result))
+		return;
+	call->message = message;
+	call->messages = messages;
+}
+
+/* Does this connect(2) end what there is, by an address of no family? */
+static __always_inline bool disconnects(const struct call *call)
+{
+	__u16 family;
+
+	return !bpf_probe_read_user(&family, sizeof(family), (const void *)call->peer) && family == AF_UNSPEC;
+}
+
 /* A transfer between two descriptors: it counts for where the bytes go, else for where they come from. */
 static __always_inline void copy(struct call *call, __u32 to, __u32 from)
 {
@@ -253,6 +296,17 @@ static __always_inline bool told_by_state(__s64 result)
 	}
 }
 
+/* The socket in whose changes of state the outcome of a connect(2) on sk shows; NULL if there is none. */
+static __always_inline struct sock *tcp_below(struct sock *sk, __u16 protocol)
+{
+	if (protocol == IPPROTO_TCP)
+		return sk;
+	/* Without MPTCP in the kernel there is no such socket. */
+	if (protocol == IPPROTO_MPTCP && bpf_core_type_exists(struct mptcp_sock))
+		return BPF_CORE_READ((struct mptcp_sock *)sk, first);
+	return NULL;
+}
+
 /*
  * A connect(2) returns. For TCP the state change reports the outcome; here only what never became one (no route, no
  * port), and the other kinds of socket. Says whether there is something to report.
@@ -260,16 +314,19 @@ static __always_inline bool told_by_state(__s64 result)
 static __always_inline bool connect_returns(struct call *call)
 {
 	struct sock *sk = call->sk;
+	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
 	__u64 key = (__u64)(unsigned long)sk;
 	struct kp_owner *owner;
 	bool reported;
 
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_SMC || protocol == IPPROTO_SMC)
+		return !told_by_state(call->result); /* a TCP socket of the kernel connects for it */
+	if (!is_tcp(protocol))
 		return call->result != -EINPROGRESS;
 	owner = bpf_map_lookup_elem(&owners, &key);
 	if (owner && owner->connecting == CONNECTING_FAILED) {
 		/* The note may be of another socket at this address, before: one that has never sent has no sequence number. */
-		reported = BPF_CORE_READ((struct tcp_sock *)sk, write_seq) != 0;
+		reported = BPF_CORE_READ((struct tcp_sock *)tcp_below(sk, protocol), write_seq) != 0;
 		bpf_map_delete_elem(&owners, &key); /* gone already: evicted meanwhile */
 		return !reported && !told_by_state(call->result);
 	}
@@ -306,6 +363,7 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 	__u8 kind = rule->kind;
 	struct file *file;
 	bool receives;
+	__u32 size = 0;
 
 	switch (kind) {
 	case SYSCALL_READ:
@@ -314,17 +372,25 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 	case SYSCALL_WRITE:
 		transfer(call, file_of(SYSCALL_ARG0(regs)), true);
 		break;
+	case SYSCALL_SEND:
+		transfer_with(call, file_of(SYSCALL_ARG0(regs)), true, SYSCALL_ARG4(regs), SYSCALL_ARG5(regs));
+		break;
+	case SYSCALL_SEND_MESSAGE:
+		transfer_messages(call, file_of(SYSCALL_ARG0(regs)), true, SYSCALL_ARG1(regs), 1);
+		break;
 	case SYSCALL_RECEIVE:
 		if (looks(SYSCALL_ARG3(regs)))
 			break;
-		transfer(call, file_of(SYSCALL_ARG0(regs)), false);
+		if (SYSCALL_ARG4(regs) && bpf_probe_read_user(&size, sizeof(size), (const void *)SYSCALL_ARG5(regs)))
+			size = 0;
+		transfer_with(call, file_of(SYSCALL_ARG0(regs)), false, SYSCALL_ARG4(regs), size);
 		if ((SYSCALL_ARG3(regs) & MSG_TRUNC) && call->bytes > SYSCALL_ARG2(regs))
 			call->bytes = SYSCALL_ARG2(regs);
 		break;
 	case SYSCALL_RECEIVE_MESSAGE:
 		if (looks(SYSCALL_ARG2(regs)))
 			break;
-		transfer(call, file_of(SYSCALL_ARG0(regs)), false);
+		transfer_messages(call, file_of(SYSCALL_ARG0(regs)), false, SYSCALL_ARG1(regs), 1);
 		if (SYSCALL_ARG2(regs) & MSG_TRUNC)
 			call->bytes = kept(SYSCALL_ARG1(regs), call->bytes);
 		break;
@@ -339,7 +405,7 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 		receives = kind == SYSCALL_RECEIVE_MANY;
 		if (receives && looks(SYSCALL_ARG3(regs)))
 			break;
-		transfer(call, file_of(SYSCALL_ARG0(regs)), !receives);
+		transfer_messages(call, file_of(SYSCALL_ARG0(regs)), !receives, SYSCALL_ARG1(regs), call->result > 0 ? call->result : 1);
 		call->bytes = add_messages(SYSCALL_ARG1(regs), call->result, receives && (SYSCALL_ARG3(regs) & MSG_TRUNC));
 		call->partial = call->result > MAX_MESSAGES;
 		break;
@@ -349,6 +415,14 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 		file = file_of(kind == SYSCALL_ACCEPT && !failed(call->result) ? call->result : SYSCALL_ARG0(regs));
 		if (!(rule->wanted & (1 << KP_CATEGORY_NETWORK)) || type_of(file) != S_IFSOCK)
 			break;
+		if (kind == SYSCALL_CONNECT) {
+			call->peer = SYSCALL_ARG1(regs);
+			call->peer_size = SYSCALL_ARG2(regs);
+			if (disconnects(call)) {
+				forget_failure(sock_of(file));
+				break;
+			}
+		}
 		call->category = KP_CATEGORY_NETWORK;
 		call->sk = sock_of(file);
 		call->operation = kind == SYSCALL_ACCEPT ? KP_NETWORK_ACCEPT : KP_NETWORK_CONNECT;
@@ -392,6 +466,17 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 }
 
 /*
+ * Did nothing happen in the network, as it would take a while? A send that starts a handshake (TCP Fast Open) and does not
+ * wait for it has sent nothing yet either. A connect that can't wait, for there is no room, has failed.
+ */
+static __always_inline bool would_block(const struct call *call)
+{
+	if (call->operation == KP_NETWORK_CONNECT)
+		return false;
+	return call->result == -EAGAIN || call->result == -EINPROGRESS || call->result == -EALREADY;
+}
+
+/*
  * Does the call belong to the category that classify found? If not it is still a system call: where that
  * category is off or leaves out the operation, and where nothing happened in it, as with a socket that
  * would block.
@@ -404,7 +489,30 @@ static __always_inline bool belongs(const struct call *call, const struct syscal
 		return false;
 	if (call->category == KP_CATEGORY_SYSCALL)
 		return true;
-	return wants_operation(filter, call->operation) && !(call->category == KP_CATEGORY_NETWORK && call->result == -EAGAIN);
+	return wants_operation(filter, call->operation) && !(call->category == KP_CATEGORY_NETWORK && would_block(call));
+}
+
+/*
+ * The socket of a call, and the other side as the call names it: where the socket has none yet, and a datagram may go to
+ * another than it has, or come from any.
+ */
+static __always_inline void describe_socket_call(struct kp_network *network, const struct call *call)
+{
+	struct peer peer = {};
+
+	describe_sock(network, call->sk);
+	if (network->family != AF_INET && network->family != AF_INET6)
+		return;
+	if (network->protocol == IPPROTO_TCP && network->remote_port)
+		return;
+	if (call->operation == KP_NETWORK_CONNECT && !failed(call->result))
+		return;
+	if (call->message)
+		peer_of_messages(&peer, call->message, call->messages);
+	else
+		read_peer(&peer, call->peer, call->peer_size);
+	if (peer.family != AF_UNSPEC)
+		describe_peer(network, &peer);
 }
 
 static __always_inline void emit_call(struct call *call, __u64 now)
@@ -433,11 +541,13 @@ static __always_inline void emit_call(struct call *call, __u64 now)
 	identify(&event->process);
 	event->exec_number = current_exec_number();
 	if (call->sk)
-		describe_sock(&event->network, call->sk);
-	else if (file)
+		describe_socket_call(&event->network, call);
+	else if (file) {
 		COPY_NAME(event, bpf_probe_read_kernel_str, bpf_probe_read_kernel,
 			  (const char *)BPF_CORE_READ(file, f_path.dentry, d_name.name));
-	else if (path)
+		if (event->name[0] == '#' && is_nameless(file))
+			__builtin_memset(event->name, 0, KP_NAME_LEN);
+	} else if (path)
 		COPY_NAME(event, bpf_probe_read_user_str, bpf_probe_read_user, path);
 	submit(event);
 }
@@ -452,6 +562,8 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 
 	if (silent())
 		return false;
+	if (number == RESTART_SYSCALL)
+		number = restarted_number(by_tid);
 	exec = exec_returns(&number, result, by_tid);
 	rule = rule_of(number);
 	if (!rule || (!exec && of_other_table(number)))
@@ -462,7 +574,7 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 		struct file *file = file_of(result);
 		struct sock *sk = type_of(file) == S_IFSOCK ? sock_of(file) : NULL;
 
-		if (sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP)
+		if (sk && is_tcp(BPF_CORE_READ(sk, sk_protocol)))
 			own_accepted(sk);
 	}
 	/* What nobody wants is settled here, before the costly look at files. A connect is looked at for its state. */
@@ -471,9 +583,9 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	call->start_ns = take_start(number, by_tid);
 	if (rule->kind != SYSCALL_CONNECT && !anyone_wants_result(rule->wanted, result))
 		return false;
-	/* Not yet translated to EINTR for user space: that happens at signal delivery, after this tracepoint. */
-	if (result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK)
+	if (restarts(result))
 		result = -EINTR;
+	call->number = number;
 	call->category = KP_CATEGORY_SYSCALL;
 	call->operation = number;
 	call->result = result;
@@ -494,54 +606,6 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	if ((filter->flags & FILTER_ERRORS_ONLY) && !failed(result))
 		return false;
 	return wants_current(filter);
-}
-
-static __always_inline int exits(struct pt_regs *regs, long result, bool by_tid)
-{
-	struct call call = {};
-
-	if (leaves(regs, result, &call, by_tid))
-		emit_call(&call, bpf_ktime_get_boot_ns());
-	return 0;
-}
-
-SEC("tp_btf/sys_enter")
-int BPF_PROG(sys_enter, struct pt_regs *regs, long number)
-{
-	struct start start, *stored;
-
-	if (!enters(number, &start))
-		return 0;
-	stored = bpf_task_storage_get(&starts, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!stored) {
-		count_missed(MISSED_START);
-		return 0;
-	}
-	*stored = start;
-	return 0;
-}
-
-SEC("tp_btf/sys_exit")
-int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
-{
-	return exits(regs, result, false);
-}
-
-SEC("tp_btf/sys_enter")
-int BPF_PROG(sys_enter_by_tid, struct pt_regs *regs, long number)
-{
-	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct start start;
-
-	if (enters(number, &start) && bpf_map_update_elem(&starts_by_tid, &tid, &start, BPF_ANY))
-		count_missed(MISSED_START);
-	return 0;
-}
-
-SEC("tp_btf/sys_exit")
-int BPF_PROG(sys_exit_by_tid, struct pt_regs *regs, long result)
-{
-	return exits(regs, result, true);
 }
 
 #endif

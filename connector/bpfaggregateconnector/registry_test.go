@@ -126,6 +126,12 @@ func TestDimensions(t *testing.T) {
 		*e.Network() = event.Network{Family: familyIPv4, Protocol: protocolTCP, LocalPort: 40000, RemotePort: 443,
 			LocalAddress: [16]byte{127, 0, 0, 1}, RemoteAddress: [16]byte{192, 0, 2, 7}}
 	})
+	unknown := example(event.CategoryNetwork, event.NetworkConnect, "curl", func(e *event.Event) {
+		*e.Network() = event.Network{Family: familyIPv4, Protocol: protocolTCP}
+	})
+	unknown6 := example(event.CategoryNetwork, event.NetworkConnect, "curl", func(e *event.Event) {
+		*e.Network() = event.Network{Family: familyIPv6, Protocol: protocolTCP}
+	})
 	named := func(e event.Event, name string) event.Event {
 		e.SetName(name)
 		return e
@@ -175,6 +181,12 @@ func TestDimensions(t *testing.T) {
 		{"network.local.port", network, event.Context{}, "network.local.port=40000(Int);"},
 		{"network.peer.address", network, event.Context{}, "network.peer.address=192.0.2.7(Str);"},
 		{"network.peer.port", network, event.Context{}, "network.peer.port=443(Int);"},
+		// What is not known of an address is left out.
+		{"network.local.address", unknown, event.Context{}, ""},
+		{"network.local.port", unknown, event.Context{}, ""},
+		{"network.peer.address", unknown, event.Context{}, ""},
+		{"network.peer.address", unknown6, event.Context{}, ""},
+		{"network.peer.port", unknown, event.Context{}, ""},
 		// Of a path that the probes had to cut no part is taken for the name of the executable.
 		{dimensionExecutable, exec(longPath), event.Context{}, "process.executable.name=thread(Str);"},
 		{dimensionExecutable, exec(longPath), known, "process.executable.name=a-program-with-a-long-n(Str);"},
