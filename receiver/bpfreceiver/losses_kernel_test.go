@@ -41,8 +41,8 @@ func (r *instance) status(t *testing.T, want componentstatus.Status) {
 	})
 }
 
-// blocked returns a channel to wait for, and what ends the wait.
-func blocked(t *testing.T) (release <-chan struct{}, goOn func()) {
+// stuck returns a channel to wait for, and what ends the wait.
+func stuck(t *testing.T) (release <-chan struct{}, goOn func()) {
 	t.Helper()
 	c := make(chan struct{})
 	return c, sync.OnceFunc(func() { close(c) })
@@ -54,7 +54,7 @@ health: {loss_window: 2s}
 
 func TestLostEventsShow(t *testing.T) {
 	const n = 10_000
-	release, goOn := blocked(t)
+	release, goOn := stuck(t)
 	r := start(t, configure(t, countCalls+soonForgotten), &sink{answer: func(event.Batch) error { <-release; return nil }})
 	t.Cleanup(goOn)
 	work(t, "calls", argument{N: n})
@@ -68,7 +68,7 @@ func TestLostEventsShow(t *testing.T) {
 }
 
 func TestFullRingBufferShows(t *testing.T) {
-	release, goOn := blocked(t)
+	release, goOn := stuck(t)
 	r := start(t, configure(t, countCalls), &sink{answer: func(event.Batch) error { <-release; return nil }})
 	t.Cleanup(goOn)
 	work(t, "calls", argument{N: fits - 10})
@@ -83,7 +83,7 @@ func TestFullRingBufferShows(t *testing.T) {
 // A loss within max_loss is no reason for another status, and is in the log all the same.
 func TestToleratedLossesAreLogged(t *testing.T) {
 	const n = 10_000
-	release, goOn := blocked(t)
+	release, goOn := stuck(t)
 	r := start(t, configure(t, countCalls+"health: {max_loss: 1000000, max_depth_ratio: 1}"), &sink{answer: func(event.Batch) error { <-release; return nil }})
 	t.Cleanup(goOn)
 	work(t, "calls", argument{N: n})
@@ -117,7 +117,7 @@ func TestRefusedEventsShow(t *testing.T) {
 func TestLossesAtShutdownAreLogged(t *testing.T) {
 	const n = 10_000
 	started := make(chan struct{}, 1)
-	release, goOn := blocked(t)
+	release, goOn := stuck(t)
 	r := start(t, configure(t, countCalls), &sink{answer: func(event.Batch) error {
 		select {
 		case started <- struct{}{}:
