@@ -69,19 +69,27 @@ __noinline int names_differ(__u64 message, __u64 other)
 	return __builtin_memcmp(&one, &two, sizeof(one)) != 0;
 }
 
-/*
- * The one of these messages that names the address of all of them; 0 if they differ. A function of its own, which the
- * verifier reads once and not on each way to it.
- */
-__noinline __u64 naming_message(__u64 vector, __u32 messages)
+/* Do all of so many messages name one address? A function of its own, so that the verifier reads its caller once. */
+__noinline int names_agree(__u64 vector, __u64 messages)
 {
 	for (__u32 i = 1; i < MAX_MESSAGES; i++) {
 		if (i >= messages)
-			break;
+			return true;
 		if (names_differ(vector, vector + i * MMSGHDR_SIZE))
-			return 0;
+			return false;
 	}
-	return messages <= MAX_MESSAGES ? vector : 0;
+	return messages <= MAX_MESSAGES;
+}
+
+/* The address that all of the messages name; family AF_UNSPEC if there is none, or not one only. */
+static __always_inline void peer_of_messages(struct peer *peer, __u64 vector, __u32 messages)
+{
+	__u32 size = 0;
+	__u64 name = name_of(vector, &size);
+
+	read_peer(peer, name, size);
+	if (messages > 1 && peer->family != AF_UNSPEC && !names_agree(vector, messages))
+		peer->family = AF_UNSPEC;
 }
 
 #endif

@@ -457,7 +457,8 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 		if (receives && looks(SYSCALL_ARG3(regs)))
 			break;
 		transfer_messages(call, file_of(SYSCALL_ARG0(regs)), !receives, SYSCALL_ARG1(regs), call->result > 0 ? call->result : 1);
-		call->bytes = add_messages(SYSCALL_ARG1(regs), call->result, receives && (SYSCALL_ARG3(regs) & MSG_TRUNC));
+		call->bytes = add_messages(SYSCALL_ARG1(regs), call->result > 0 ? call->result : 0,
+					   receives && (SYSCALL_ARG3(regs) & MSG_TRUNC));
 		call->partial = call->result > MAX_MESSAGES;
 		break;
 	case SYSCALL_CONNECT:
@@ -556,8 +557,6 @@ static __always_inline bool belongs(const struct call *call, const struct syscal
  */
 static __always_inline void describe_socket_call(struct kp_network *network, const struct call *call)
 {
-	unsigned long name = call->peer, message;
-	__u32 size = call->peer_size;
 	struct peer peer;
 
 	describe_sock(network, call->sk);
@@ -567,11 +566,10 @@ static __always_inline void describe_socket_call(struct kp_network *network, con
 		return;
 	if (call->operation == KP_NETWORK_CONNECT && !failed(call->result))
 		return;
-	if (call->message) {
-		message = naming_message(call->message, call->messages);
-		name = message ? name_of(message, &size) : 0;
-	}
-	read_peer(&peer, name, size);
+	if (call->message)
+		peer_of_messages(&peer, call->message, call->messages);
+	else
+		read_peer(&peer, call->peer, call->peer_size);
 	if (peer.family != AF_UNSPEC)
 		describe_peer(network, &peer);
 }
@@ -643,6 +641,12 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	if (is_self() || (!connects && !anyone_wants_current(rule->wanted)))
 		return false;
 	call->start_ns = take_start(number, by_tid);
+	if (rule->wanted & (1 << KP_CATEGORY_FILESYSTEM)) {
+		if (rule->kind == SYSCALL_AIO_SUBMIT && result != (long)SYSCALL_ARG1(regs))
+			refuses_aio(SYSCALL_ARG2(regs), SYSCALL_ARG1(regs), failed(result) ? 0 : result);
+		else if (rule->kind == SYSCALL_AIO_FETCH && !failed(result))
+			fetches_aio(SYSCALL_ARG3(regs), result);
+	}
 	if (!connects && !anyone_wants_result(rule->wanted, result))
 		return false;
 	if (restarts(result))
@@ -666,7 +670,7 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	if (!connects && rule->wanted == (1 << (call->category & 7)))
 		return true; /* its category is the only one that was asked */
 	filter = &settings.filter[call->category & 7];
-	if ((filter->flags & FILTER_ERRORS_ONLY) && !failed(result))
+	if ((filter->flags & FILTER_ERRORS_ONLY) && !failed(call->result))
 		return false;
 	return wants_current(filter);
 }
