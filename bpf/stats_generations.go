@@ -97,7 +97,7 @@ func (s *Stats) finish() error {
 	}
 	current := s.Current().Number
 	series, err := s.seriesOf(func(generation uint32) bool {
-		return generation != current && !(sealed && generation == interval.Number)
+		return generation != current && (!sealed || generation != interval.Number)
 	})
 	return errors.Join(err, s.Retire(series))
 }
