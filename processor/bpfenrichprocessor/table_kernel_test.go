@@ -598,6 +598,10 @@ func TestTelemetryOfTheTable(t *testing.T) {
 		assert.Zero(t, value("misses", "process", reason), reason)
 	}
 	assert.Zero(t, value("misses", "cgroup", "full"))
+	assert.Zero(t, value("misses", "program", "full"))
+	assert.Positive(t, value("inserts", "program", ""), "what /bin/true replaced")
+	assert.Positive(t, value("entries", "program", ""))
+	assert.Zero(t, value("evictions", "program", ""))
 	assert.Greater(t, value("memory", "", ""), int64(config.ProcessTable.Processes)*500)
 	_, err := telemetry.GetMetric("otelcol_kernelpipe_enrich_table_retention")
 	assert.Error(t, err, "nothing was evicted")
