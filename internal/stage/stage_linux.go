@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -76,6 +77,8 @@ type Stage struct {
 	room    chan struct{}
 
 	refused health.Recent // batches of sources that there is no room for
+	losses  []health.Counter
+	foreign atomic.Uint64 // log records that hold no events
 
 	mu    sync.Mutex
 	older []*bpf.Queue // of another shape, not yet drained
@@ -94,13 +97,16 @@ func New(settings Settings) *Stage {
 	return &Stage{settings: settings, logger: settings.Telemetry.Logger, pushing: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
+// Watch adds to what is judged by Health from the next Start on: what else the component loses.
+func (s *Stage) Watch(losses ...health.Counter) { s.losses = losses }
+
 // Start opens the queue, adopting what an earlier process left in it, and starts the workers. It fails when
 // the kernel or the process lacks what is needed, when another process has the stage, and when what is
 // pinned is of another format.
 func (s *Stage) Start(_ context.Context, host component.Host) error {
 	s.host = host
 	if err := s.begin(); err != nil {
-		return errors.Join(fmt.Errorf("%s: %w", s.settings.Name, err), s.close())
+		return errors.Join(fmt.Errorf("%s: %w", s.settings.Name, err), s.abandonQueue(), s.close())
 	}
 	s.watchHealth()
 	s.openUp()
@@ -214,7 +220,25 @@ func (s *Stage) Shutdown(ctx context.Context) error {
 	close(s.ended)
 	s.watch.Wait()
 	err := s.reportLeft()
+	if s.Unused() {
+		err = errors.Join(err, s.abandonQueue())
+	}
 	return errors.Join(err, s.close())
+}
+
+// Unused reports whether no event has ever come, to this process or an earlier one. So it is where another component has kept the
+// Collector from starting.
+func (s *Stage) Unused() bool {
+	return s.queue == nil || s.queue.Books() == (bpf.QueueBooks{})
+}
+
+// abandonQueue removes the queue if this process has made it and it is empty. One for another process stays: that may be about
+// to push to it, or to drain it.
+func (s *Stage) abandonQueue() error {
+	if s.queue == nil || s.settings.Next == nil {
+		return nil
+	}
+	return s.queue.Abandon()
 }
 
 func (s *Stage) reportLeft() error {
@@ -235,8 +259,9 @@ func (s *Stage) close() error {
 		s.telemetry.Shutdown() // before the memory that it reads goes
 		s.telemetry = nil
 	}
+	var err error
 	if s.deadLetter != nil {
-		s.deadLetter.close()
+		err = s.deadLetter.close()
 		s.deadLetter = nil
 	}
 	s.closeOlder()
@@ -244,7 +269,7 @@ func (s *Stage) close() error {
 		s.queue.Close()
 		s.queue = nil
 	}
-	err := s.dir.Close()
+	err = errors.Join(err, s.dir.Close())
 	s.dir = nil
 	return err
 }

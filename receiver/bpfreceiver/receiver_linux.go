@@ -30,6 +30,7 @@ type bpfReceiver struct {
 	telemetry *metadata.TelemetryBuilder
 	simulator simulator
 	drain     drain
+	losses    losses
 }
 
 // Start opens and attaches everything, adopts what an earlier process left, and begins to deliver.
@@ -52,7 +53,7 @@ func (r *bpfReceiver) Start(_ context.Context, host component.Host) (err error) 
 	statuses := newStatuses(host)
 	if r.config.Queue.HasValue() {
 		r.queue = newQueue(r.config, r.settings, next)
-		if err := r.queue.Start(statuses.of("queue"), r.dir); err != nil {
+		if err := r.queue.Start(statuses.of("queue"), statuses.of("losses of the queue"), r.dir); err != nil {
 			return err
 		}
 	}
@@ -86,15 +87,18 @@ func (r *bpfReceiver) startProbes(statuses *statuses, next consumer.Logs) (err e
 	if r.telemetry, err = metadata.NewTelemetryBuilder(r.settings.TelemetrySettings); err != nil {
 		return err
 	}
+	if err := observe(r.telemetry, r.probes, r.settings); err != nil {
+		return err
+	}
 	if err := r.probes.Attach(); err != nil {
 		return err
 	}
-	if err := observe(r.telemetry, r.probes, r.settings); err != nil {
-		return errors.Join(err, r.probes.Detach())
-	}
 	if _, waiting, _ := r.probes.RingUse(); r.probes.Adopted() {
 		r.settings.Logger.Info("Adopted the probes of an earlier process", zap.String("directory", r.dir.Path()), zap.Uint64("waiting_events", waiting))
+		r.reportLost()
 	}
+	r.losses = losses{config: r.config, probes: r.probes, logger: r.settings.Logger, host: statuses.of("losses")}
+	r.losses.start(pinName(r.settings))
 	r.drain = drain{config: r.config, probes: r.probes, next: next, logger: r.settings.Logger, status: statuses.reporter("ring buffer")}
 	r.drain.start()
 	if r.config.Probes.Simulate.HasValue() {
@@ -125,8 +129,8 @@ func (r *bpfReceiver) abandon() error {
 		cancel()
 		err = r.queue.Shutdown(now)
 	}
-	if r.probes != nil && !r.probes.Adopted() {
-		err = errors.Join(err, r.probes.Remove())
+	if r.probes != nil {
+		err = errors.Join(err, r.probes.Abandon())
 	}
 	return errors.Join(err, r.release())
 }
@@ -157,6 +161,7 @@ func (r *bpfReceiver) stopProbes(ctx context.Context) error {
 		err = r.probes.Detach()
 	}
 	r.drain.stop(ctx)
+	r.losses.stop() // its last look is at what the stop has lost
 	return errors.Join(err, r.settle())
 }
 
@@ -180,7 +185,7 @@ func (r *bpfReceiver) settle() error {
 	case r.config.KeepOnShutdown:
 		return nil
 	case waiting == 0:
-		return r.probes.Retire()
+		return errors.Join(r.probes.Retire(), r.probes.RemoveUnused())
 	case r.dir.Pinned():
 		r.settings.Logger.Warn("Not all events were delivered in time. They stay in the kernel for the next start",
 			zap.Uint64("events", waiting), zap.String("directory", r.dir.Path()))
@@ -203,7 +208,7 @@ func (r *bpfReceiver) release() error {
 	}
 	var err error
 	if r.dir != nil {
-		err = errors.Join(r.dir.RemoveIfEmpty(), r.dir.Close())
+		err = r.dir.Close()
 		r.dir = nil
 	}
 	return err
