@@ -70,6 +70,7 @@ var workloads = map[string]func(*helper){
 	"own_time":         workOwnTime,
 	"interrupted":      workInterrupted,
 	"killed_calls":     workKilledCalls,
+	"aio":              workAIO,
 	"bench":            workBench,
 }
 
