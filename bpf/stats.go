@@ -251,6 +251,7 @@ type StatsBooks struct {
 	Events      uint64    // added
 	Redelivered uint64    // recognised as added before, and not added again
 	Series      uint64    // made
+	Saturated   uint64    // times that something was added to a series with a sum as great as can be
 	Start       time.Time // when the account was opened
 }
 
@@ -261,6 +262,7 @@ func (s *Stats) Books() StatsBooks {
 		Events:      atomic.LoadUint64(&state.Events),
 		Redelivered: atomic.LoadUint64(&state.Redelivered),
 		Series:      atomic.LoadUint64(&state.Series),
+		Saturated:   atomic.LoadUint64(&state.Saturated),
 		Start:       time.Unix(0, int64(state.StartUnixNs)),
 	}
 }

@@ -253,6 +253,7 @@ func (c *aggregateConnector) observe() (err error) {
 	register(t.RegisterKernelpipeAggregateEventsCallback, func() uint64 { return c.stats.Books().Events })
 	register(t.RegisterKernelpipeAggregateRedeliveredCallback, func() uint64 { return c.stats.Books().Redelivered })
 	register(t.RegisterKernelpipeAggregateMemoryCallback, c.stats.Memory)
+	register(t.RegisterKernelpipeAggregateSaturatedCallback, func() uint64 { return c.stats.Books().Saturated })
 	register(t.RegisterKernelpipeAggregateSourcesCallback, func() uint64 { return uint64(c.stats.Sources()) })
 	byView(t.RegisterKernelpipeAggregateSeriesCallback, func(r *registry) uint64 { return uint64(r.active.Load()) })
 	byView(t.RegisterKernelpipeAggregateExpiredCallback, func(r *registry) uint64 { return r.expired.Load() })

@@ -37,6 +37,7 @@ type TelemetryBuilder struct {
 	KernelpipeAggregateMemory         metric.Int64ObservableGauge
 	KernelpipeAggregateOverflowed     metric.Int64ObservableCounter
 	KernelpipeAggregateRedelivered    metric.Int64ObservableCounter
+	KernelpipeAggregateSaturated      metric.Int64ObservableCounter
 	KernelpipeAggregateSeries         metric.Int64ObservableGauge
 	KernelpipeAggregateSources        metric.Int64ObservableGauge
 	KernelpipeAggregateSourcesRefused metric.Int64Counter
@@ -134,6 +135,21 @@ func (builder *TelemetryBuilder) RegisterKernelpipeAggregateRedeliveredCallback(
 		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateRedelivered, obs: o})
 		return nil
 	}, builder.KernelpipeAggregateRedelivered)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeAggregateSaturatedCallback sets callback for observable KernelpipeAggregateSaturated metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeAggregateSaturatedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateSaturated, obs: o})
+		return nil
+	}, builder.KernelpipeAggregateSaturated)
 	if err != nil {
 		return err
 	}
@@ -253,6 +269,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_kernelpipe_aggregate_redelivered",
 		metric.WithDescription("Events that came a second time, were recognised and were not counted again. [Development]"),
 		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeAggregateSaturated, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_aggregate_saturated",
+		metric.WithDescription("Times that something was added to a series whose sum of bytes or durations is as great as a point can say. It stays there. [Development]"),
+		metric.WithUnit("{addition}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.KernelpipeAggregateSeries, err = builder.meter.Int64ObservableGauge(
