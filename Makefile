@@ -94,9 +94,9 @@ root:
 	@[ "$$(id -u)" = 0 ] || { \
 		echo "make $(MAKECMDGOALS): needs root, to load BPF programs. Remedy: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
 
-# bpffs keeps pinned objects; plain tracepoints are found in tracefs.
+# bpffs keeps pinned objects. Without a mode everyone may write to it. Plain tracepoints are found in tracefs.
 mounts: root
-	@mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
+	@mountpoint -q /sys/fs/bpf || mount -t bpf -o mode=0700 bpf /sys/fs/bpf
 	@mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing
 
 race:

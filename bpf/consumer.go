@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/cilium/ebpf"
 )
@@ -18,7 +16,7 @@ var ErrNoQueue = errors.New("there is no such queue")
 // Consumer takes elements out of a pinned queue that belongs to another component, which may run or not. It
 // makes nothing. There is one at a time, and one goroutine may use it.
 type Consumer struct {
-	path  string // of the owner's directory
+	owner Directory // the owner's, not locked
 	name  string
 	state *queueState
 	queue *Queue // the oldest generation there is
@@ -30,31 +28,13 @@ func OpenConsumer(pinPath, component, name string) (_ *Consumer, err error) {
 	if err := raiseMemoryLimit(); err != nil {
 		return nil, err
 	}
-	if err := onBPFFS(pinPath); err != nil {
-		return nil, err
-	}
-	c := &Consumer{path: filepath.Join(pinPath, fileName(component)), name: name}
-	books := filepath.Join(c.path, booksName(name))
-	if _, err := os.Stat(books); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoQueue, err)
-	}
-	specs, err := stateSpecs(0)
-	if err != nil {
-		return nil, err
-	}
-	group, err := adoptGroup(books, specs)
-	if err != nil {
-		return nil, err
-	}
-	if c.state, err = newQueueState(group, 0); err != nil {
-		return nil, err
-	}
+	c := &Consumer{name: name}
 	defer func() {
 		if err != nil {
 			c.Close()
 		}
 	}()
-	if err := c.state.lock(); err != nil {
+	if err := c.openState(pinPath, component); err != nil {
 		return nil, err
 	}
 	numbers, err := c.generations()
@@ -62,18 +42,48 @@ func OpenConsumer(pinPath, component, name string) (_ *Consumer, err error) {
 		return nil, err
 	}
 	if len(numbers) == 0 {
-		return nil, fmt.Errorf("%w: nothing is pinned at %s", ErrNoQueue, filepath.Join(c.path, name+"-*"))
+		return nil, fmt.Errorf("%w: nothing is pinned at %s", ErrNoQueue, c.owner.join(name+"-*").path())
 	}
 	c.queue, err = c.adopt(numbers[0])
 	return c, err
 }
 
-func (c *Consumer) generations() ([]int, error) {
-	return (&Directory{path: c.path}).numbered(c.name)
+// openState opens the queue's books and claims it.
+func (c *Consumer) openState(pinPath, component string) error {
+	parent, err := openPinPath(pinPath, false)
+	if err != nil {
+		return noQueue(err)
+	}
+	defer func() { _ = parent.close() }() // it was only read
+	if c.owner.dir, err = parent.dir(fileName(component), false); err != nil {
+		return noQueue(err)
+	}
+	specs, err := stateSpecs(0)
+	if err != nil {
+		return err
+	}
+	group, err := adoptGroup(c.owner.join(booksName(c.name)), specs)
+	if err != nil {
+		return noQueue(err)
+	}
+	if c.state, err = newQueueState(group, 0); err != nil {
+		return err
+	}
+	return noQueue(c.state.lock())
 }
 
+// noQueue tells the error of what is not there.
+func noQueue(err error) error {
+	if shape := (*ShapeError)(nil); errors.Is(err, fs.ErrNotExist) && !errors.As(err, &shape) {
+		return fmt.Errorf("%w: %w", ErrNoQueue, err)
+	}
+	return err
+}
+
+func (c *Consumer) generations() ([]int, error) { return c.owner.numbered(c.name) }
+
 func (c *Consumer) adopt(n int) (*Queue, error) {
-	return adoptQueue(filepath.Join(c.path, generationName(c.name, n)), c.state, n, false)
+	return adoptQueue(c.owner.join(generationName(c.name, n)), c.state, n, false)
 }
 
 // ElementSize returns the size of an element in bytes.
@@ -104,7 +114,7 @@ func (c *Consumer) Books() QueueBooks { return c.state.account() }
 // removes this one then and returns true. Call it when Pop finds nothing in any lane. The error wraps ErrNoQueue
 // where someone has removed the queue.
 func (c *Consumer) Follow() (bool, error) {
-	if there, err := c.state.pinned(); err != nil || !there {
+	if there, err := c.state.group.isPinned(); err != nil || !there {
 		return false, errors.Join(err, fmt.Errorf("%w any more", ErrNoQueue))
 	}
 	numbers, err := c.generations()
@@ -157,5 +167,9 @@ func (c *Consumer) Close() {
 		c.queue.Close()
 		c.queue = nil
 	}
-	c.state.release()
+	if c.state != nil {
+		c.state.release()
+		c.state = nil
+	}
+	_ = c.owner.Close() // it was only read
 }

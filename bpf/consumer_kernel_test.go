@@ -207,10 +207,9 @@ func TestConsumerSeesThatTheQueueIsRemoved(t *testing.T) {
 	c := openTestConsumer(t, path)
 	defer c.Close()
 	require.NoError(t, os.RemoveAll(path+"/test"))
-	require.NoError(t, os.Mkdir(path+"/test", 0o700))
 	_, err := c.Follow()
 	require.ErrorIs(t, err, ErrNoQueue)
-	q, _ = openTestQueue(t, dir, 100, 1) // another one of the same name
+	q, _ = openTestQueue(t, directory(t, path), 100, 1) // another one of the same name
 	q.Close()
 	_, err = c.Follow()
 	require.ErrorIs(t, err, ErrNoQueue)

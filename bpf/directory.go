@@ -5,8 +5,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -16,14 +15,15 @@ import (
 // Directory is where the kernel objects of one component are pinned. While it is open no other process can
 // open it. One that pins nothing is made by an empty path: then the objects die with the process.
 type Directory struct {
-	path string
-	lock *os.File
+	parent *pinDir
+	name   string  // in parent
+	dir    *pinDir // locked; nil: nothing is pinned
 }
 
 // OpenDirectory opens, and makes if need be, the directory of a component below pinPath, with mode 0700.
-// component is any text; it becomes one file name. It fails if pinPath is not on a BPF file system, and if
-// another live process has the directory open; a dead one's claim is gone with it. Before Linux 5.11 it also raises the
-// process's limit of locked memory, which BPF maps count to there.
+// component is any text; it becomes one file name. It fails if pinPath is not on a BPF file system, if another user can
+// change a directory of it, and if another live process has the directory open; a dead one's claim is gone with it. Before
+// Linux 5.11 it also raises the process's limit of locked memory, which BPF maps count to there.
 func OpenDirectory(pinPath, component string) (*Directory, error) {
 	if err := raiseMemoryLimit(); err != nil {
 		return nil, err
@@ -31,27 +31,48 @@ func OpenDirectory(pinPath, component string) (*Directory, error) {
 	if pinPath == "" {
 		return &Directory{}, nil
 	}
-	if err := onBPFFS(pinPath); err != nil {
+	for start := time.Now(); ; {
+		d, err := openDirectory(pinPath, fileName(component))
+		if errors.Is(err, fs.ErrNotExist) && time.Since(start) < patience {
+			continue // another process has removed it just now
+		}
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
+	}
+}
+
+// openDirectory opens and locks a directory. Where it is removed meanwhile the error wraps fs.ErrNotExist.
+func openDirectory(pinPath, name string) (_ *Directory, err error) {
+	d := &Directory{name: name}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	if d.parent, err = openPinPath(pinPath, true); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(pinPath, fileName(component))
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if d.dir, err = d.parent.dir(name, true); err != nil {
 		return nil, fmt.Errorf("pin directory: %w", err)
 	}
-	lock, err := os.Open(path)
+	if err := claim(d.dir); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s is in use by another running process: stop it, or give this component another name or pin_path", d.dir.path)
+		}
+		return nil, fmt.Errorf("lock %s: %w", d.dir.path, err)
+	}
+	// Who had it locked before may have removed it, and what another process makes at its place is another directory.
+	there, err := d.parent.has(name, d.dir)
 	if err != nil {
 		return nil, fmt.Errorf("pin directory: %w", err)
 	}
-	if err := claim(lock); err != nil {
-		_ = lock.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s is in use by another running process: stop it, or give this component another name or pin_path", path)
-		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+	if !there {
+		return nil, fmt.Errorf("pin directory %s was removed: %w", d.dir.path, fs.ErrNotExist)
 	}
-	d := &Directory{path: path, lock: lock}
 	if err := d.sweep(); err != nil {
-		return nil, errors.Join(err, d.Close())
+		return nil, err
 	}
 	return d, nil
 }
@@ -59,7 +80,7 @@ func OpenDirectory(pinPath, component string) (*Directory, error) {
 // sweep removes what killed processes left unfinished. Nobody else makes anything here, and a consumer that is removing a
 // drained queue at this moment does not mind help.
 func (d *Directory) sweep() error {
-	entries, err := os.ReadDir(d.path)
+	entries, err := d.dir.entries()
 	if err != nil {
 		return fmt.Errorf("pin directory: %w", err)
 	}
@@ -67,7 +88,7 @@ func (d *Directory) sweep() error {
 		if !strings.HasSuffix(entry.Name(), unfinished) {
 			continue
 		}
-		if err := os.RemoveAll(d.join(entry.Name())); err != nil {
+		if err := d.dir.removeAll(entry.Name()); err != nil {
 			return fmt.Errorf("remove what is unfinished: %w", err)
 		}
 	}
@@ -79,9 +100,9 @@ const patience = time.Second
 
 // claim locks a directory. flock(2) belongs to the open file, so the kernel lifts it when the process dies, however
 // it dies.
-func claim(directory *os.File) error {
+func claim(directory *pinDir) error {
 	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		err := unix.Flock(int(directory.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := unix.Flock(directory.fd(), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Since(start) > patience {
 			return err
 		}
@@ -89,18 +110,28 @@ func claim(directory *os.File) error {
 }
 
 // Pinned reports whether objects outlive the process.
-func (d *Directory) Pinned() bool { return d.path != "" }
+func (d *Directory) Pinned() bool { return d.dir != nil }
 
 // Path returns the directory's path; empty if nothing is pinned.
-func (d *Directory) Path() string { return d.path }
+func (d *Directory) Path() string {
+	if !d.Pinned() {
+		return ""
+	}
+	return d.dir.path
+}
 
 // Close gives the directory up to others. What is pinned stays.
 func (d *Directory) Close() error {
-	if d == nil || d.lock == nil {
+	if d == nil {
 		return nil
 	}
-	err := d.lock.Close()
-	d.lock = nil
+	var err error
+	for _, open := range []*pinDir{d.dir, d.parent} {
+		if open != nil {
+			err = errors.Join(err, open.close())
+		}
+	}
+	d.dir, d.parent = nil, nil
 	return err
 }
 
@@ -109,18 +140,21 @@ func (d *Directory) RemoveIfEmpty() error {
 	if !d.Pinned() {
 		return nil
 	}
-	if err := os.Remove(d.path); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, os.ErrNotExist) {
+	if there, err := d.parent.has(d.name, d.dir); err != nil || !there {
+		return err
+	}
+	if err := d.parent.remove(d.name); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// join returns the path of an object, empty if nothing is pinned.
-func (d *Directory) join(name string) string {
+// join returns the place of a group, which is nowhere if nothing is pinned.
+func (d *Directory) join(name string) place {
 	if !d.Pinned() {
-		return ""
+		return place{}
 	}
-	return filepath.Join(d.path, name)
+	return place{d.dir, name}
 }
 
 // numbered returns the numbers n of the entries prefix-n, in rising order.
@@ -128,7 +162,7 @@ func (d *Directory) numbered(prefix string) ([]int, error) {
 	if !d.Pinned() {
 		return nil, nil
 	}
-	entries, err := os.ReadDir(d.path)
+	entries, err := d.dir.entries()
 	if err != nil {
 		return nil, fmt.Errorf("pin directory: %w", err)
 	}
@@ -142,75 +176,98 @@ type Orphan struct {
 }
 
 // Orphans returns the directories below pinPath that no running process has open or drains a queue of: left by
-// components that are no longer configured, or whose process is not running at the moment.
+// components that are no longer configured, or whose process is not running at the moment. What another user can change is
+// none of them.
 func Orphans(pinPath string) ([]Orphan, error) {
 	if pinPath == "" {
 		return nil, nil
 	}
-	entries, err := os.ReadDir(pinPath)
+	parent, err := openPinPath(pinPath, false)
+	if err != nil {
+		return nil, fmt.Errorf("orphans: %w", err)
+	}
+	defer func() { _ = parent.close() }() // it was only read
+	entries, err := parent.entries()
 	if err != nil {
 		return nil, fmt.Errorf("orphans: %w", err)
 	}
 	var orphans []Orphan
 	for _, entry := range entries {
-		if !entry.IsDir() {
-			continue
+		dir, err := parent.dir(entry.Name(), false)
+		if err != nil {
+			continue // it is gone, or no component's
 		}
-		path := filepath.Join(pinPath, entry.Name())
-		free, err := unclaimed(path)
+		orphan, free, err := lookAt(&Directory{dir: dir})
+		_ = dir.close() // which also unlocks it
 		if err != nil {
 			return nil, fmt.Errorf("orphans: %w", err)
 		}
-		if !free {
-			continue
+		if free {
+			orphans = append(orphans, orphan)
 		}
-		attached, err := probesAttached(path)
-		if err != nil {
-			return nil, fmt.Errorf("orphans: %w", err)
-		}
-		orphans = append(orphans, Orphan{Path: path, Attached: attached})
 	}
 	return orphans, nil
 }
 
+func lookAt(d *Directory) (orphan Orphan, free bool, err error) {
+	if free, err = d.unclaimed(); err != nil || !free {
+		return Orphan{}, false, err
+	}
+	orphan.Path = d.Path()
+	orphan.Attached, err = d.ProbesAttached()
+	return orphan, true, err
+}
+
 // ProbesAttached reports whether probes that are pinned in the directory are attached, also where nobody has opened them.
 func (d *Directory) ProbesAttached() (bool, error) {
-	if !d.Pinned() {
-		return false, nil
-	}
-	return probesAttached(d.path)
-}
-
-func probesAttached(path string) (bool, error) {
-	links, err := filepath.Glob(filepath.Join(path, probesLinks+"-*", "*"))
-	return len(links) > 0, err
-}
-
-// unclaimed reports whether nobody has a component's directory open as its Directory, or consumes a queue in it.
-func unclaimed(path string) (bool, error) {
-	queues, err := filepath.Glob(filepath.Join(path, booksName("*")))
+	numbers, err := d.numbered(probesLinks)
 	if err != nil {
 		return false, err
 	}
-	for _, claimable := range append(queues, path) {
-		if free, err := unlocked(claimable); err != nil || !free {
+	for _, n := range numbers {
+		links, err := linksPlace(d, uint32(n)).entries()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+		if len(links) > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// unclaimed reports whether nobody has a component's directory open as its Directory, or consumes a queue in it.
+func (d *Directory) unclaimed() (bool, error) {
+	if free, err := unlocked(d.dir); err != nil || !free {
+		return false, err
+	}
+	entries, err := d.dir.entries()
+	if err != nil {
+		return false, err
+	}
+	for _, entry := range entries {
+		if !strings.HasSuffix(entry.Name(), booksName("")) {
+			continue
+		}
+		books, err := d.dir.dir(entry.Name(), false)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		free, err := unlocked(books)
+		_ = books.close() // which also unlocks it
+		if err != nil || !free {
 			return false, err
 		}
 	}
 	return true, nil
 }
 
-// unlocked reports whether nobody has locked a directory. One that is gone is nobody's business.
-func unlocked(path string) (bool, error) {
-	at, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = at.Close() }() // which also unlocks it
-	err = unix.Flock(int(at.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+// unlocked locks a directory if nobody has, until it is closed.
+func unlocked(dir *pinDir) (bool, error) {
+	err := unix.Flock(dir.fd(), unix.LOCK_SH|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return false, nil
 	}
@@ -221,22 +278,4 @@ func unlocked(path string) (bool, error) {
 // (bpf_lookup in kernel/bpf/inode.c).
 func fileName(component string) string {
 	return strings.NewReplacer("%", "%25", ".", "%2E", "@", "%40", "/", "@").Replace(component)
-}
-
-// onBPFFS checks the nearest ancestor of path that exists.
-func onBPFFS(path string) error {
-	for at := filepath.Clean(path); ; at = filepath.Dir(at) {
-		var stat unix.Statfs_t
-		err := unix.Statfs(at, &stat)
-		switch {
-		case errors.Is(err, unix.ENOENT) && at != filepath.Dir(at):
-			continue
-		case err != nil:
-			return fmt.Errorf("pin_path %s: %w", path, err)
-		case stat.Type != unix.BPF_FS_MAGIC:
-			return fmt.Errorf("pin_path %s is not on a BPF file system (%s is of another type): "+
-				"mount one with `mount -t bpf bpf /sys/fs/bpf`, or set pin_path to \"\" to keep nothing across a restart", path, at)
-		}
-		return nil
-	}
 }

@@ -40,7 +40,7 @@ func TestUnfinishedGroupsAreSweptUp(t *testing.T) {
 	require.NoError(t, err)
 	for _, name := range []string{"queue-7", "dead_letter-1", "queue-books", "ring-3", "probes", "entries-2", "stats-4"} {
 		group := smallGroup(t, dir, name)
-		require.NoError(t, os.Rename(group.path, group.path+unfinished))
+		require.NoError(t, os.Rename(group.path(), group.path()+unfinished))
 	}
 	smallGroup(t, dir, "queue-8")
 	require.NoError(t, dir.Close())
@@ -53,8 +53,8 @@ func TestSweepBesideARemoval(t *testing.T) {
 	dir := directory(t, pinPath(t))
 	for range 100 {
 		group := smallGroup(t, dir, "queue-0")
-		away := group.path + unfinished
-		require.NoError(t, os.Rename(group.path, away)) // as far as remove has come
+		away := group.path() + unfinished
+		require.NoError(t, os.Rename(group.path(), away)) // as far as remove has come
 		var both sync.WaitGroup
 		both.Go(func() { assert.NoError(t, os.RemoveAll(away)) })
 		both.Go(func() { assert.NoError(t, dir.sweep()) })

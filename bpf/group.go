@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -22,7 +21,8 @@ const unfinished = "-unfinished"
 
 // group is a set of maps that are made, pinned and adopted together: all of them or none.
 type group struct {
-	path    string // empty: not pinned
+	place           // where it is pinned, or nowhere
+	dir     *pinDir // what is pinned there, as it was when the group was opened; nil: it is not pinned
 	maps    map[string]*ebpf.Map
 	adopted bool
 }
@@ -43,28 +43,33 @@ func (e *ShapeError) Error() string {
 // Unwrap returns the difference.
 func (e *ShapeError) Unwrap() error { return e.Err }
 
-// openGroup adopts the maps of spec that are pinned at path under their names, or makes them, fills them
-// with initialize, and pins them. Where path is empty they are made and not pinned.
-func openGroup(path string, specs map[string]*ebpf.MapSpec, initialize func(map[string]*ebpf.Map) error) (*group, error) {
-	if path != "" {
-		switch _, err := os.Stat(path); {
-		case err == nil:
-			return adoptGroup(path, specs)
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, fmt.Errorf("pinned maps: %w", err)
-		}
+// shapeError says what is wrong with an object of a group. That it may not be opened says nothing about its shape.
+func shapeError(at place, name string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("pinned maps: %w", err)
 	}
-	return makeGroup(path, specs, initialize)
+	return &ShapeError{Path: at.path(pinName(name)), Err: err}
 }
 
-func makeGroup(path string, specs map[string]*ebpf.MapSpec, initialize func(map[string]*ebpf.Map) error) (_ *group, err error) {
-	g := &group{path: path, maps: map[string]*ebpf.Map{}}
+// openGroup adopts the maps of spec that are pinned there under their names, or makes them, fills them
+// with initialize, and pins them.
+func openGroup(at place, specs map[string]*ebpf.MapSpec, initialize func(map[string]*ebpf.Map) error) (*group, error) {
+	if at.pinned() {
+		switch exists, err := at.exists(); {
+		case err != nil:
+			return nil, fmt.Errorf("pinned maps: %w", err)
+		case exists:
+			return adoptGroup(at, specs)
+		}
+	}
+	return makeGroup(at, specs, initialize)
+}
+
+func makeGroup(at place, specs map[string]*ebpf.MapSpec, initialize func(map[string]*ebpf.Map) error) (_ *group, err error) {
+	g := &group{place: at, maps: map[string]*ebpf.Map{}}
 	defer func() {
 		if err != nil {
 			g.Close()
-			if path != "" {
-				err = errors.Join(err, os.RemoveAll(path+unfinished))
-			}
 		}
 	}()
 	for name, spec := range specs {
@@ -80,40 +85,54 @@ func makeGroup(path string, specs map[string]*ebpf.MapSpec, initialize func(map[
 			return nil, err
 		}
 	}
-	if path == "" {
-		return g, nil
+	if at.pinned() {
+		err = g.pin()
 	}
-	if err := os.Mkdir(path+unfinished, 0o700); err != nil {
-		return nil, fmt.Errorf("pin: %w", err)
+	return g, err
+}
+
+// pin pins the maps in a directory with another name first.
+func (g *group) pin() (err error) {
+	making := g.place.unfinished()
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("pin: %w", err), making.removeAll())
+		}
+	}()
+	if g.dir, err = making.in.dir(making.name, true); err != nil {
+		return err
 	}
 	for name, m := range g.maps {
-		if err := m.Pin(filepath.Join(path+unfinished, pinName(name))); err != nil {
-			return nil, fmt.Errorf("pin: %w", err)
+		if err := g.dir.pin(m, pinName(name)); err != nil {
+			return err
 		}
 	}
 	// The rename is what makes the group exist, whole.
-	if err := os.Rename(path+unfinished, path); err != nil {
-		return nil, fmt.Errorf("pin: %w", err)
+	if err := g.in.rename(making.name, g.name); err != nil {
+		return err
 	}
-	return g, nil
+	g.dir.path = g.path()
+	return nil
 }
 
-func adoptGroup(path string, specs map[string]*ebpf.MapSpec) (_ *group, err error) {
-	g := &group{path: path, maps: map[string]*ebpf.Map{}, adopted: true}
+func adoptGroup(at place, specs map[string]*ebpf.MapSpec) (_ *group, err error) {
+	g := &group{place: at, maps: map[string]*ebpf.Map{}, adopted: true}
 	defer func() {
 		if err != nil {
 			g.Close()
 		}
 	}()
+	if g.dir, err = at.open(); err != nil {
+		return nil, fmt.Errorf("pinned maps: %w", err)
+	}
 	for name, spec := range specs {
-		at := filepath.Join(path, pinName(name))
-		m, err := ebpf.LoadPinnedMap(at, nil)
+		m, err := loadPin(g.dir, pinName(name), ebpf.LoadPinnedMap)
 		if err != nil {
-			return nil, &ShapeError{Path: at, Err: err}
+			return nil, shapeError(at, name, err)
 		}
 		g.maps[name] = m
 		if err := spec.Compatible(m); err != nil {
-			return nil, &ShapeError{Path: at, Err: err}
+			return nil, shapeError(at, name, err)
 		}
 	}
 	return g, nil
@@ -127,18 +146,25 @@ func (g *group) Close() {
 	for _, m := range g.maps {
 		_ = m.Close() // closing a descriptor has nothing left to fail on
 	}
+	if g.dir != nil {
+		_ = g.dir.close() // likewise
+	}
 }
 
-// remove unpins the group; its maps die when they are closed.
-func (g *group) remove() error {
-	if g.path == "" {
+// isPinned reports whether the maps are still what is pinned at the group's place.
+func (g *group) isPinned() (bool, error) { return g.in.has(g.name, g.dir) }
+
+// remove unpins the group that is pinned there; its maps die when they are closed.
+func (p place) remove() error {
+	if !p.pinned() {
 		return nil
 	}
 	// Out of sight in one step, so that a kill here leaves no half of a group behind.
-	if err := os.Rename(g.path, g.path+unfinished); err != nil {
+	removing := p.unfinished()
+	if err := p.in.rename(p.name, removing.name); err != nil {
 		return fmt.Errorf("unpin: %w", err)
 	}
-	if err := os.RemoveAll(g.path + unfinished); err != nil {
+	if err := removing.removeAll(); err != nil {
 		return fmt.Errorf("unpin: %w", err)
 	}
 	return nil
@@ -146,10 +172,10 @@ func (g *group) remove() error {
 
 // unpin removes the pin of one map of the group.
 func (g *group) unpin(name string) error {
-	if g.path == "" {
+	if g.dir == nil {
 		return nil
 	}
-	if err := os.Remove(filepath.Join(g.path, pinName(name))); err != nil {
+	if err := g.dir.remove(pinName(name)); err != nil {
 		return fmt.Errorf("unpin: %w", err)
 	}
 	return nil

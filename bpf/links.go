@@ -6,9 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -20,8 +19,8 @@ import (
 type attachment struct {
 	dir        *Directory
 	generation uint32
-	path       string // of the pins; empty: not pinned
-	earlier    []int  // generations of before that are still pinned
+	at         place // of the pins
+	earlier    []int // generations of before that are still pinned
 	links      []link.Link
 	programs   []*ebpf.Program
 }
@@ -57,7 +56,7 @@ func attach(dir *Directory, programs map[string]*ebpf.Program, current, next uin
 		return nil, err
 	}
 	a := &attachment{dir: dir, generation: next}
-	if mayAdopt && slices.Contains(numbers, int(current)) && sameLinks(linksPath(dir, current), names) {
+	if mayAdopt && slices.Contains(numbers, int(current)) && sameLinks(linksPlace(dir, current), names) {
 		a.generation = current
 		err = a.adopt(names)
 	} else {
@@ -70,7 +69,7 @@ func attach(dir *Directory, programs map[string]*ebpf.Program, current, next uin
 	return a, nil
 }
 
-func linksPath(dir *Directory, generation uint32) string {
+func linksPlace(dir *Directory, generation uint32) place {
 	return dir.join(fmt.Sprintf("%s-%d", probesLinks, generation))
 }
 
@@ -89,8 +88,8 @@ func linkNames(programs map[string]*ebpf.Program) (map[string]string, error) {
 }
 
 // sameLinks reports whether a directory has exactly these links.
-func sameLinks(path string, names map[string]string) bool {
-	entries, err := os.ReadDir(path)
+func sameLinks(at place, names map[string]string) bool {
+	entries, err := at.entries()
 	if err != nil || len(entries) != 2*len(names) {
 		return false
 	}
@@ -110,33 +109,42 @@ func isAttached(dir *Directory, generation uint32, program string) (bool, error)
 	if !dir.Pinned() {
 		return false, nil
 	}
-	links, err := filepath.Glob(filepath.Join(linksPath(dir, generation), program+"-*"))
-	return len(links) > 0, err
+	links, err := linksPlace(dir, generation).entries()
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return slices.ContainsFunc(links, func(link fs.DirEntry) bool { return strings.HasPrefix(link.Name(), program+"-") }), err
 }
 
 // adopt takes over the links of the generation.
 func (a *attachment) adopt(names map[string]string) error {
-	path := linksPath(a.dir, a.generation)
+	at := linksPlace(a.dir, a.generation)
+	pins, err := at.open()
+	if err != nil {
+		return fmt.Errorf("adopt probes: %w", err)
+	}
+	defer func() { _ = pins.close() }() // it was only read
 	for program, name := range names {
-		attached, err := ebpf.LoadPinnedProgram(filepath.Join(path, name+pinnedProgram), nil)
+		attached, err := loadPin(pins, name+pinnedProgram, ebpf.LoadPinnedProgram)
 		if err != nil {
 			return fmt.Errorf("adopt probe %s: %w", program, err)
 		}
 		a.programs = append(a.programs, attached)
 	}
-	a.path = path
+	a.at = at
 	return nil
 }
 
 // attach attaches the programs, which stay silent until the settings name their generation.
 func (a *attachment) attach(programs map[string]*ebpf.Program, names map[string]string) error {
-	path := linksPath(a.dir, a.generation)
-	if path != "" && len(names) > 0 {
-		if err := os.Mkdir(path, 0o700); err != nil {
+	var pins *pinDir
+	if a.at = linksPlace(a.dir, a.generation); a.at.pinned() && len(names) > 0 {
+		var err error
+		if pins, err = a.at.in.dir(a.at.name, true); err != nil {
 			return fmt.Errorf("pin probes: %w", err)
 		}
+		defer func() { _ = pins.close() }() // what is pinned stays
 	}
-	a.path = path
 	for program, name := range names {
 		attached := programs[program]
 		l, err := link.AttachTracing(link.TracingOptions{Program: attached, AttachType: ebpf.AttachTraceRawTp})
@@ -145,9 +153,8 @@ func (a *attachment) attach(programs map[string]*ebpf.Program, names map[string]
 		}
 		a.links = append(a.links, l)
 		a.programs = append(a.programs, attached)
-		if path != "" {
-			at := filepath.Join(path, name)
-			if err := errors.Join(l.Pin(at), attached.Pin(at+pinnedProgram)); err != nil {
+		if pins != nil {
+			if err := errors.Join(pins.pin(l, name), pins.pin(attached, name+pinnedProgram)); err != nil {
 				return fmt.Errorf("pin probe %s: %w", program, err)
 			}
 		}
@@ -158,7 +165,7 @@ func (a *attachment) attach(programs map[string]*ebpf.Program, names map[string]
 // dropEarlier detaches the generations of before, once the settings name this one.
 func (a *attachment) dropEarlier() error {
 	for _, n := range a.earlier {
-		if err := os.RemoveAll(linksPath(a.dir, uint32(n))); err != nil {
+		if err := linksPlace(a.dir, uint32(n)).removeAll(); err != nil {
 			return fmt.Errorf("detach earlier probes: %w", err)
 		}
 	}
@@ -173,9 +180,9 @@ func (a *attachment) detach() error {
 		err = errors.Join(err, l.Close())
 	}
 	a.links = nil
-	if a.path != "" {
-		err = errors.Join(err, os.RemoveAll(a.path))
-		a.path = ""
+	if a.at.pinned() {
+		err = errors.Join(err, a.at.removeAll())
+		a.at = place{}
 	}
 	return err
 }

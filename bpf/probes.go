@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -43,7 +41,7 @@ type Probes struct {
 
 	mu      sync.Mutex // guards rings, givenUp and left
 	rings   []*Ring    // the last one is in use
-	givenUp []string   // directories of ring buffers of which only the books remain
+	givenUp []place    // places of ring buffers of which only the books remain
 	left    RingBooks  // … and what they say
 }
 
@@ -120,23 +118,23 @@ func (p *Probes) openRings() error {
 	next := 0
 	for _, n := range numbers {
 		next = n + 1
-		path := p.dir.join(fmt.Sprintf("%s-%d", probesRing, n))
-		books, givenUp, err := readGivenUp(path, p.spec)
+		at := p.dir.join(fmt.Sprintf("%s-%d", probesRing, n))
+		books, givenUp, err := readGivenUp(at, p.spec)
 		if err != nil {
 			return err
 		}
 		if givenUp {
-			p.givenUp = append(p.givenUp, path)
+			p.givenUp = append(p.givenUp, at)
 			p.left.add(books)
 			continue
 		}
-		events, err := ebpf.LoadPinnedMap(filepath.Join(path, probesMapEvents), nil)
+		events, err := at.loadMap(probesMapEvents)
 		if err != nil {
-			return &ShapeError{Path: filepath.Join(path, probesMapEvents), Err: err}
+			return shapeError(at, probesMapEvents, err)
 		}
 		size := events.MaxEntries()
 		_ = events.Close()
-		if err := p.addRing(path, size); err != nil {
+		if err := p.addRing(at, size); err != nil {
 			return err
 		}
 	}
@@ -146,8 +144,8 @@ func (p *Probes) openRings() error {
 	return p.addRing(p.dir.join(fmt.Sprintf("%s-%d", probesRing, next)), p.config.RingSize)
 }
 
-func (p *Probes) addRing(path string, size uint32) error {
-	ring, err := openRing(path, ringSpecs(p.spec, size), p.config.ElementSize)
+func (p *Probes) addRing(at place, size uint32) error {
+	ring, err := openRing(at, ringSpecs(p.spec, size), p.config.ElementSize)
 	if err != nil {
 		return err
 	}
@@ -182,7 +180,7 @@ func (p *Probes) DropOlderRing() error {
 		return err
 	}
 	p.left.add(ring.Books())
-	p.givenUp = append(p.givenUp, ring.group.path)
+	p.givenUp = append(p.givenUp, ring.group.place)
 	p.rings = p.rings[1:]
 	ring.Close()
 	return nil
@@ -348,8 +346,10 @@ func (p *Probes) Remove() error {
 	for _, ring := range p.rings {
 		err = errors.Join(err, ring.group.remove())
 	}
-	for _, path := range p.givenUp {
-		err = errors.Join(err, os.RemoveAll(path))
+	for _, at := range p.givenUp {
+		if at.pinned() {
+			err = errors.Join(err, at.removeAll())
+		}
 	}
 	if p.simulator != nil {
 		err = errors.Join(err, p.simulator.removeIfFinished())
@@ -385,7 +385,7 @@ func (p *Probes) Counts() ([categories]Counts, error) {
 type Missed struct {
 	Starts     uint64 // starts of system calls: their events have no duration
 	Owners     uint64 // owners of sockets: their events name no process
-	Compat     uint64 // 32-bit system calls, which are not decoded
+	Compat     uint64 // system calls by the numbers of 32-bit programs or of x32, which are not decoded
 	ProcessEnd uint64 // ends of processes: they may be reported twice
 	Recursions uint64 // runs of a program that interrupted itself, which the kernel skips
 }

@@ -126,12 +126,12 @@ func (t *ProcessTable) openEntries(spec *ebpf.CollectionSpec) error {
 	next := 0
 	for i, n := range numbers {
 		next = n + 1
-		path := t.dir.join(fmt.Sprintf("%s-%d", tableEntries, n))
-		was, err := pinnedSizes(path, shape)
+		at := t.dir.join(fmt.Sprintf("%s-%d", tableEntries, n))
+		was, err := pinnedSizes(at, shape)
 		if err != nil {
 			return err
 		}
-		group, err := openGroup(path, specsFor(was), nil)
+		group, err := openGroup(at, specsFor(was), nil)
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 
@@ -16,14 +15,13 @@ import (
 // How a table is brought up to date that other programs, or none at all, have kept for a while, and how it is moved to
 // one of another size.
 
-// pinnedSizes returns how many entries the maps of a group have that is pinned at path.
-func pinnedSizes(path string, names map[string]uint32) (map[string]uint32, error) {
+// pinnedSizes returns how many entries the maps of a group have that is pinned.
+func pinnedSizes(at place, names map[string]uint32) (map[string]uint32, error) {
 	shape := map[string]uint32{}
 	for name := range names {
-		at := filepath.Join(path, pinName(name))
-		m, err := ebpf.LoadPinnedMap(at, nil)
+		m, err := at.loadMap(pinName(name))
 		if err != nil {
-			return nil, &ShapeError{Path: at, Err: err}
+			return nil, shapeError(at, name, err)
 		}
 		shape[name] = m.MaxEntries()
 		_ = m.Close()
@@ -45,10 +43,10 @@ func (t *ProcessTable) moveEarlier() error {
 	for len(t.earlier) > 0 {
 		from := t.earlier[len(t.earlier)-1] // what is newer counts
 		if err := t.moveProcesses(from); err != nil {
-			return fmt.Errorf("move %s: %w", from.path, err)
+			return fmt.Errorf("move %s: %w", from.path(), err)
 		}
 		if err := t.moveCgroups(from); err != nil {
-			return fmt.Errorf("move %s: %w", from.path, err)
+			return fmt.Errorf("move %s: %w", from.path(), err)
 		}
 		if err := from.remove(); err != nil {
 			return err

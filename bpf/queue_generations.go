@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
@@ -22,7 +21,7 @@ type queueState struct {
 	group   *group
 	memory  memory
 	sources *sources
-	claim   *os.File // nil: not claimed
+	claimed bool
 	users   int
 }
 
@@ -37,39 +36,31 @@ func (s *queueState) release() {
 }
 
 func (s *queueState) lock() error {
-	if s.group.path == "" || s.claim != nil {
+	if !s.group.pinned() || s.claimed {
 		return nil
 	}
-	directory, err := os.Open(s.group.path)
-	if err != nil {
-		return fmt.Errorf("claim queue: %w", err)
-	}
-	if err := claim(directory); err != nil {
-		_ = directory.Close()
+	if err := claim(s.group.dir); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return fmt.Errorf("%s: %w: stop it first", s.group.path, ErrClaimed)
+			return fmt.Errorf("%s: %w: stop it first", s.group.path(), ErrClaimed)
 		}
-		return fmt.Errorf("lock %s: %w", s.group.path, err)
+		return fmt.Errorf("lock %s: %w", s.group.path(), err)
 	}
-	s.claim = directory
-	return nil
+	s.claimed = true
+	there, err := s.group.isPinned()
+	if err == nil && !there {
+		err = fmt.Errorf("%s was removed: %w", s.group.path(), fs.ErrNotExist)
+	}
+	if err != nil {
+		s.unlock()
+	}
+	return err
 }
 
 func (s *queueState) unlock() {
-	if s.claim != nil {
-		_ = s.claim.Close() // it was opened to be locked, and nothing else
-		s.claim = nil
+	if s.claimed {
+		_ = unix.Flock(s.group.dir.fd(), unix.LOCK_UN) // it can't fail
+		s.claimed = false
 	}
-}
-
-// pinned reports whether what is claimed is still what is pinned there.
-func (s *queueState) pinned() (bool, error) {
-	claimed, err := s.claim.Stat()
-	if err != nil {
-		return false, err
-	}
-	found, err := os.Stat(s.group.path)
-	return err == nil && os.SameFile(claimed, found), nil
 }
 
 // OpenQueue opens the queue called name in dir. Queues of another capacity or number of lanes that an
@@ -154,12 +145,12 @@ func (c QueueConfig) validate() error {
 // laneCapacity is rounded up, so that no capacity asked for is missing.
 func (c QueueConfig) laneCapacity() int { return (c.Capacity + c.Lanes - 1) / c.Lanes }
 
-func openQueueState(path string, elementSize int) (*queueState, error) {
+func openQueueState(at place, elementSize int) (*queueState, error) {
 	specs, err := stateSpecs(elementSize)
 	if err != nil {
 		return nil, err
 	}
-	group, err := openGroup(path, specs, func(maps map[string]*ebpf.Map) error {
+	group, err := openGroup(at, specs, func(maps map[string]*ebpf.Map) error {
 		id, err := newSourceID(maps[queueMapBooks])
 		if err != nil {
 			return err
@@ -197,8 +188,8 @@ func newQueueState(group *group, elementSize int) (*queueState, error) {
 		elementSize = int(books.ElementSize)
 	}
 	if books.Id == 0 || books.Format != queueFormat || books.ElementSize != uint32(elementSize) {
-		err := &ShapeError{Path: group.path + "/" + queueMapBooks, Err: fmt.Errorf("format %d with elements of %d bytes, this version has format %d with %d",
-			books.Format, books.ElementSize, queueFormat, elementSize)}
+		err := shapeError(group.place, queueMapBooks, fmt.Errorf("format %d with elements of %d bytes, this version has format %d with %d",
+			books.Format, books.ElementSize, queueFormat, elementSize))
 		state.release()
 		return nil, err
 	}
@@ -207,51 +198,57 @@ func newQueueState(group *group, elementSize int) (*queueState, error) {
 }
 
 // shapeOf reads the shape of a pinned queue off its maps.
-func shapeOf(path string) (QueueConfig, error) {
+func shapeOf(at place) (QueueConfig, error) {
 	var config QueueConfig
+	pins, err := at.open()
+	if err != nil {
+		return config, fmt.Errorf("pinned queue: %w", err)
+	}
+	defer func() { _ = pins.close() }() // it was only read
 	for ; config.Lanes < MaxLanes; config.Lanes++ {
-		m, err := ebpf.LoadPinnedMap(path+"/"+laneName(config.Lanes), nil)
-		if errors.Is(err, unix.ENOENT) {
+		m, err := loadPin(pins, laneName(config.Lanes), ebpf.LoadPinnedMap)
+		if errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 		if err != nil {
-			return config, &ShapeError{Path: path + "/" + laneName(config.Lanes), Err: err}
+			return config, shapeError(at, laneName(config.Lanes), err)
 		}
 		config.ElementSize = int(m.ValueSize())
 		config.Capacity += int(m.MaxEntries())
 		_ = m.Close()
 	}
 	if config.Lanes == 0 {
-		if _, err := os.Stat(path); err != nil {
-			return config, fmt.Errorf("pinned queue: %w", err)
-		}
-		return config, &ShapeError{Path: path + "/" + laneName(0), Err: errors.New("there is no such map")}
+		return config, shapeError(at, laneName(0), errors.New("there is no such map"))
 	}
 	return config, nil
 }
 
 // adoptQueue opens a generation that is pinned. Where it is gone the error wraps fs.ErrNotExist.
-func adoptQueue(path string, state *queueState, generation int, pushing bool) (*Queue, error) {
-	shape, err := shapeOf(path)
-	if err != nil {
-		return nil, err
-	}
-	adopt := func(path string, specs map[string]*ebpf.MapSpec, _ func(map[string]*ebpf.Map) error) (*group, error) {
-		return adoptGroup(path, specs)
-	}
-	q, err := openQueue(path, state, generation, shape, adopt, pushing)
+func adoptQueue(at place, state *queueState, generation int, pushing bool) (*Queue, error) {
+	q, err := openPinnedQueue(at, state, generation, pushing)
 	if err == nil {
 		return q, nil
 	}
-	if _, gone := os.Stat(path); gone != nil {
-		return nil, fmt.Errorf("pinned queue: %w", gone)
+	if there, unknown := at.exists(); unknown != nil || !there { // whoever drained it has removed it meanwhile
+		return nil, errors.Join(unknown, fmt.Errorf("pinned queue %s: %w", at.path(), fs.ErrNotExist))
 	}
 	return nil, err
 }
 
-type openFunc func(string, map[string]*ebpf.MapSpec, func(map[string]*ebpf.Map) error) (*group, error)
+func openPinnedQueue(at place, state *queueState, generation int, pushing bool) (*Queue, error) {
+	shape, err := shapeOf(at)
+	if err != nil {
+		return nil, err
+	}
+	adopt := func(at place, specs map[string]*ebpf.MapSpec, _ func(map[string]*ebpf.Map) error) (*group, error) {
+		return adoptGroup(at, specs)
+	}
+	return openQueue(at, state, generation, shape, adopt, pushing)
+}
 
-func openQueue(path string, state *queueState, generation int, config QueueConfig, open openFunc, pushing bool) (_ *Queue, err error) {
+type openFunc func(place, map[string]*ebpf.MapSpec, func(map[string]*ebpf.Map) error) (*group, error)
+
+func openQueue(at place, state *queueState, generation int, config QueueConfig, open openFunc, pushing bool) (_ *Queue, err error) {
 	spec, err := loadQueue()
 	if err != nil {
 		return nil, err
@@ -275,7 +272,7 @@ func openQueue(path string, state *queueState, generation int, config QueueConfi
 			q.Close()
 		}
 	}()
-	if q.group, err = open(path, pinned, nil); err != nil {
+	if q.group, err = open(at, pinned, nil); err != nil {
 		return nil, err
 	}
 	for i := range config.Lanes {
@@ -310,7 +307,7 @@ func openQueue(path string, state *queueState, generation int, config QueueConfi
 
 // offer makes the lanes of this generation those that programs of others push to.
 func (q *Queue) offer() error {
-	if q.group.path == "" {
+	if !q.group.pinned() {
 		return nil
 	}
 	offered := q.state.group.maps[queueMapLanes]

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,8 +76,8 @@ func ringSpecs(spec *ebpf.CollectionSpec, size uint32) map[string]*ebpf.MapSpec 
 	return map[string]*ebpf.MapSpec{probesMapEvents: events, probesMapRingBooks: spec.Maps[probesMapRingBooks]}
 }
 
-func openRing(path string, specs map[string]*ebpf.MapSpec, element int) (_ *Ring, err error) {
-	group, err := openGroup(path, specs, func(maps map[string]*ebpf.Map) error {
+func openRing(at place, specs map[string]*ebpf.MapSpec, element int) (_ *Ring, err error) {
+	group, err := openGroup(at, specs, func(maps map[string]*ebpf.Map) error {
 		id, err := newSourceID(maps[probesMapRingBooks])
 		if err != nil {
 			return err
@@ -101,8 +100,8 @@ func openRing(path string, specs map[string]*ebpf.MapSpec, element int) (_ *Ring
 		return nil, err
 	}
 	if books := ring.state(); books.Id == 0 || books.Format != ringFormat || books.ElementSize != uint32(element) {
-		return nil, &ShapeError{Path: path + "/" + probesMapRingBooks, Err: fmt.Errorf("format %d with elements of %d bytes, this version has format %d with %d",
-			books.Format, books.ElementSize, ringFormat, element)}
+		return nil, shapeError(at, probesMapRingBooks, fmt.Errorf("format %d with elements of %d bytes, this version has format %d with %d",
+			books.Format, books.ElementSize, ringFormat, element))
 	}
 	page := os.Getpagesize()
 	if ring.consumer, err = unix.Mmap(events.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
@@ -318,22 +317,24 @@ func booksOf(books *probesKpRingBooks) RingBooks {
 	}
 }
 
-// readGivenUp returns the books at path if the ring buffer there was given up.
-func readGivenUp(path string, spec *ebpf.CollectionSpec) (_ RingBooks, givenUp bool, _ error) {
-	at := filepath.Join(path, probesMapRingBooks)
-	m, err := ebpf.LoadPinnedMap(at, nil)
+// readGivenUp returns the books of the ring buffer that is pinned, if it was given up.
+func readGivenUp(at place, spec *ebpf.CollectionSpec) (_ RingBooks, givenUp bool, _ error) {
+	m, err := at.loadMap(probesMapRingBooks)
 	if err != nil {
-		return RingBooks{}, false, &ShapeError{Path: at, Err: err}
+		return RingBooks{}, false, shapeError(at, probesMapRingBooks, err)
 	}
 	defer func() { _ = m.Close() }() // a descriptor; nothing to do about a failure
 	if err := spec.Maps[probesMapRingBooks].Compatible(m); err != nil {
-		return RingBooks{}, false, &ShapeError{Path: at, Err: err}
+		return RingBooks{}, false, shapeError(at, probesMapRingBooks, err)
 	}
 	var books probesKpRingBooks
 	if err := m.Lookup(uint32(0), &books); err != nil {
-		return RingBooks{}, false, fmt.Errorf("read %s: %w", at, err)
+		return RingBooks{}, false, fmt.Errorf("read %s: %w", at.path(probesMapRingBooks), err)
 	}
-	_, err = os.Stat(filepath.Join(path, probesMapEvents))
+	events, err := at.loadMap(probesMapEvents)
+	if err == nil {
+		_ = events.Close()
+	}
 	return booksOf(&books), books.GivenUp != 0 && errors.Is(err, fs.ErrNotExist), nil
 }
 

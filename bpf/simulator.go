@@ -5,7 +5,6 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/cilium/ebpf"
 )
@@ -71,8 +70,8 @@ func openSimulator(dir *Directory, shared map[string]*ebpf.Map, simulation Simul
 
 // forgetSimulation removes the one that an earlier configuration asked for.
 func forgetSimulation(dir *Directory) error {
-	if path := dir.join(simulatorState); path != "" {
-		if err := os.RemoveAll(path); err != nil {
+	if at := dir.join(simulatorState); at.pinned() {
+		if err := at.removeAll(); err != nil {
 			return fmt.Errorf("remove earlier simulation: %w", err)
 		}
 	}

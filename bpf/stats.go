@@ -69,34 +69,34 @@ func statsSpecsOf(spec *ebpf.CollectionSpec, series uint32) map[string]*ebpf.Map
 }
 
 func openStatsGroup(dir *Directory, name string, numbers []int, spec *ebpf.CollectionSpec, series uint32) (*group, error) {
-	path := func(n int) string { return dir.join(fmt.Sprintf("%s-%d", name, n)) }
+	at := func(n int) place { return dir.join(fmt.Sprintf("%s-%d", name, n)) }
 	fresh := func(maps map[string]*ebpf.Map) error {
 		now := uint64(time.Now().UnixNano())
 		books := statsKpStatsBooks{Format: statsFormat, StartUnixNs: now, GenerationUnixNs: [2]uint64{now, now}}
 		return maps[statsMapStatsBooks].Put(uint32(0), &books)
 	}
 	if len(numbers) == 0 {
-		return openGroup(path(0), statsSpecsOf(spec, series), fresh)
+		return openGroup(at(0), statsSpecsOf(spec, series), fresh)
 	}
 	// A copy counts once it is there whole, and then the ones before it are only leftovers of a kill.
 	last := numbers[len(numbers)-1]
 	for _, n := range numbers[:len(numbers)-1] {
-		if err := (&group{path: path(n)}).remove(); err != nil {
+		if err := at(n).remove(); err != nil {
 			return nil, err
 		}
 	}
-	found, err := ebpf.LoadPinnedMap(path(last)+"/"+statsMapStats, nil)
+	found, err := at(last).loadMap(statsMapStats)
 	if err != nil {
-		return nil, &ShapeError{Path: path(last) + "/" + statsMapStats, Err: err}
+		return nil, shapeError(at(last), statsMapStats, err)
 	}
 	has := found.MaxEntries()
 	_ = found.Close()
-	old, err := openGroup(path(last), statsSpecsOf(spec, has), nil)
+	old, err := openGroup(at(last), statsSpecsOf(spec, has), nil)
 	if err != nil || has >= series {
 		return old, err
 	}
 	defer old.Close()
-	larger, err := openGroup(path(last+1), statsSpecsOf(spec, series), func(maps map[string]*ebpf.Map) error {
+	larger, err := openGroup(at(last+1), statsSpecsOf(spec, series), func(maps map[string]*ebpf.Map) error {
 		return copyStats(maps, old.maps)
 	})
 	if err != nil {
@@ -134,7 +134,7 @@ func (s *Stats) load(spec *ebpf.CollectionSpec) (err error) {
 		return err
 	}
 	if format := s.state().Format; format != statsFormat {
-		return &ShapeError{Path: s.group.path + "/" + statsMapStatsBooks, Err: fmt.Errorf("format %d, this version has format %d", format, statsFormat)}
+		return shapeError(s.group.place, statsMapStatsBooks, fmt.Errorf("format %d, this version has format %d", format, statsFormat))
 	}
 	s.sources = newSources(s.state().Source[:])
 	if s.deltas, err = mapMemory(s.program.Maps[statsMapDeltas]); err != nil {

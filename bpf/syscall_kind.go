@@ -13,6 +13,8 @@ const (
 	syscallWrite
 	syscallCopy
 	syscallSendfile
+	syscallReceive
+	syscallReceiveMessage
 	syscallSendMany
 	syscallReceiveMany
 	syscallConnect
@@ -25,6 +27,7 @@ const (
 	syscallRename
 	syscallRenameat
 	syscallExec
+	syscallExecveat
 	syscallFork
 	syscallClone
 	syscallClone3
@@ -59,25 +62,28 @@ const (
 // syscallOperations has, by kind and category, the operations (bit n: operation n) that a call can be; for an
 // accept also those that need to know whose the connection is.
 var syscallOperations = [syscallKindCount][categories]uint32{
-	syscallRead:        {categoryNetwork: 1 << networkReceive, categoryFilesystem: 1 << filesystemRead},
-	syscallWrite:       {categoryNetwork: 1 << networkSend, categoryFilesystem: 1 << filesystemWrite},
-	syscallCopy:        {categoryNetwork: 1<<networkSend | 1<<networkReceive, categoryFilesystem: 1<<filesystemWrite | 1<<filesystemRead},
-	syscallSendfile:    {categoryNetwork: 1<<networkSend | 1<<networkReceive, categoryFilesystem: 1<<filesystemWrite | 1<<filesystemRead},
-	syscallSendMany:    {categoryNetwork: 1 << networkSend},
-	syscallReceiveMany: {categoryNetwork: 1 << networkReceive},
-	syscallConnect:     {categoryNetwork: 1 << networkConnect},
-	syscallAccept:      {categoryNetwork: 1<<networkAccept | 1<<networkClose | 1<<networkRetransmit},
-	syscallOpen:        {categoryFilesystem: 1 << filesystemOpen},
-	syscallOpenat:      {categoryFilesystem: 1 << filesystemOpen},
-	syscallFsync:       {categoryFilesystem: 1 << filesystemFsync},
-	syscallUnlink:      {categoryFilesystem: 1 << filesystemUnlink},
-	syscallUnlinkat:    {categoryFilesystem: 1 << filesystemUnlink},
-	syscallRename:      {categoryFilesystem: 1 << filesystemRename},
-	syscallRenameat:    {categoryFilesystem: 1 << filesystemRename},
-	syscallExec:        {categoryProcess: 1 << processExec},
-	syscallFork:        {categoryProcess: 1 << processFork},
-	syscallClone:       {categoryProcess: 1 << processFork},
-	syscallClone3:      {categoryProcess: 1 << processFork},
+	syscallRead:           {categoryNetwork: 1 << networkReceive, categoryFilesystem: 1 << filesystemRead},
+	syscallReceive:        {categoryNetwork: 1 << networkReceive},
+	syscallReceiveMessage: {categoryNetwork: 1 << networkReceive},
+	syscallWrite:          {categoryNetwork: 1 << networkSend, categoryFilesystem: 1 << filesystemWrite},
+	syscallCopy:           {categoryNetwork: 1<<networkSend | 1<<networkReceive, categoryFilesystem: 1<<filesystemWrite | 1<<filesystemRead},
+	syscallSendfile:       {categoryNetwork: 1<<networkSend | 1<<networkReceive, categoryFilesystem: 1<<filesystemWrite | 1<<filesystemRead},
+	syscallSendMany:       {categoryNetwork: 1 << networkSend},
+	syscallReceiveMany:    {categoryNetwork: 1 << networkReceive},
+	syscallConnect:        {categoryNetwork: 1 << networkConnect},
+	syscallAccept:         {categoryNetwork: 1<<networkAccept | 1<<networkClose | 1<<networkRetransmit},
+	syscallOpen:           {categoryFilesystem: 1 << filesystemOpen},
+	syscallOpenat:         {categoryFilesystem: 1 << filesystemOpen},
+	syscallFsync:          {categoryFilesystem: 1 << filesystemFsync},
+	syscallUnlink:         {categoryFilesystem: 1 << filesystemUnlink},
+	syscallUnlinkat:       {categoryFilesystem: 1 << filesystemUnlink},
+	syscallRename:         {categoryFilesystem: 1 << filesystemRename},
+	syscallRenameat:       {categoryFilesystem: 1 << filesystemRename},
+	syscallExec:           {categoryProcess: 1 << processExec},
+	syscallExecveat:       {categoryProcess: 1 << processExec},
+	syscallFork:           {categoryProcess: 1 << processFork},
+	syscallClone:          {categoryProcess: 1 << processFork},
+	syscallClone3:         {categoryProcess: 1 << processFork},
 }
 
 // syscallKinds returns the kinds of the system calls that this architecture has, by number. Those that are
@@ -85,25 +91,28 @@ var syscallOperations = [syscallKindCount][categories]uint32{
 func syscallKinds() map[int]syscallKind {
 	kinds := map[int]syscallKind{}
 	for kind, names := range map[syscallKind][]string{
-		syscallRead:        {"read", "readv", "pread64", "preadv", "preadv2", "recvfrom", "recvmsg"},
-		syscallWrite:       {"write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg"},
-		syscallCopy:        {"splice", "copy_file_range"},
-		syscallSendfile:    {"sendfile"},
-		syscallSendMany:    {"sendmmsg"},
-		syscallReceiveMany: {"recvmmsg"},
-		syscallConnect:     {"connect"},
-		syscallAccept:      {"accept", "accept4"},
-		syscallOpen:        {"open", "creat"},
-		syscallOpenat:      {"openat", "openat2"},
-		syscallFsync:       {"fsync", "fdatasync"},
-		syscallUnlink:      {"unlink"},
-		syscallUnlinkat:    {"unlinkat"},
-		syscallRename:      {"rename"},
-		syscallRenameat:    {"renameat", "renameat2"},
-		syscallExec:        {"execve", "execveat"},
-		syscallFork:        {"fork", "vfork"},
-		syscallClone:       {"clone"},
-		syscallClone3:      {"clone3"},
+		syscallRead:           {"read", "readv", "pread64", "preadv", "preadv2"},
+		syscallWrite:          {"write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg"},
+		syscallCopy:           {"splice", "copy_file_range"},
+		syscallSendfile:       {"sendfile"},
+		syscallReceive:        {"recvfrom"},
+		syscallReceiveMessage: {"recvmsg"},
+		syscallSendMany:       {"sendmmsg"},
+		syscallReceiveMany:    {"recvmmsg"},
+		syscallConnect:        {"connect"},
+		syscallAccept:         {"accept", "accept4"},
+		syscallOpen:           {"open", "creat"},
+		syscallOpenat:         {"openat", "openat2"},
+		syscallFsync:          {"fsync", "fdatasync"},
+		syscallUnlink:         {"unlink"},
+		syscallUnlinkat:       {"unlinkat"},
+		syscallRename:         {"rename"},
+		syscallRenameat:       {"renameat", "renameat2"},
+		syscallExec:           {"execve"},
+		syscallExecveat:       {"execveat"},
+		syscallFork:           {"fork", "vfork"},
+		syscallClone:          {"clone"},
+		syscallClone3:         {"clone3"},
 	} {
 		for _, name := range names {
 			if number, ok := syscalls.Number(name); ok {

@@ -12,7 +12,7 @@ static __always_inline void emit_connection(struct sock *sk, const struct kp_own
 
 	if (owner && owner->ignored)
 		return;
-	if (!wants_operation(filter, operation) || ((filter->flags & FILTER_ERRORS_ONLY) && result >= 0))
+	if (!wants_operation(filter, operation) || ((filter->flags & FILTER_ERRORS_ONLY) && !failed(result)))
 		return;
 	if (duration < filter->min_duration_ns || !wants_process(filter, process) || !sampled(filter))
 		return;

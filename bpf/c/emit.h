@@ -100,6 +100,12 @@ static __always_inline void submit(struct kp_event *event)
 	bpf_ringbuf_submit(event, wakeup_flags());
 }
 
+/* Errors are -MAX_ERRNO to -1. Other results below 0 are successes, such as an offset of lseek(2) or a group of F_GETOWN. */
+static __always_inline bool failed(__s64 result)
+{
+	return result < 0 && result >= -MAX_ERRNO;
+}
+
 /* One in filter->sample passes; at random, so that no pattern of calls is favoured. */
 static __always_inline bool sampled(const struct filter *filter)
 {

@@ -54,9 +54,19 @@ enum bpf_func_id {
 #define S_IFREG 0100000
 #define S_IFSOCK 0140000
 
+/* include/linux/socket.h */
+#define MSG_PEEK 0x2
+#define MSG_TRUNC 0x20
+#define MSG_ERRQUEUE 0x2000
+
+#define AT_EXECVE_CHECK 0x10000 /* include/uapi/linux/fcntl.h, since 6.14 */
 #define CLONE_THREAD 0x10000 /* include/uapi/linux/sched.h */
 #define PF_KTHREAD 0x200000  /* include/linux/sched.h */
 #define SIGNAL_GROUP_EXIT 4  /* include/linux/sched/signal.h */
+
+#define SIGKILL 9
+#define SIGSYS 31
+#define SIGNAL_BIT(signal) (1UL << ((signal) - 1))
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -73,6 +83,7 @@ enum {
 };
 
 /* include/uapi/asm-generic/errno*.h */
+#define EPERM 1
 #define EINTR 4
 #define E2BIG 7
 #define EAGAIN 11
@@ -85,6 +96,7 @@ enum {
 #define EALREADY 114
 #define EINPROGRESS 115
 #define ECANCELED 125
+#define MAX_ERRNO 4095 /* include/linux/err.h */
 #define ERESTARTSYS 512 /* include/linux/errno.h */
 #define ERESTART_RESTARTBLOCK 516
 
@@ -235,6 +247,14 @@ struct css_set {
 	struct list_head cgrp_links;
 };
 
+typedef struct {
+	unsigned long sig[1];
+} sigset_t;
+
+struct sigpending {
+	sigset_t signal;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
@@ -250,6 +270,8 @@ struct task_struct {
 	struct css_set *cgroups;
 	struct signal_struct *signal;
 	const struct cred *cred;
+	struct sigpending pending;
+	sigset_t blocked;
 	char comm[16];
 };
 
@@ -281,6 +303,8 @@ struct pt_regs {
 	unsigned long di;
 	unsigned long si;
 	unsigned long dx;
+	unsigned long r10;
+	unsigned long r8;
 	unsigned long orig_ax;
 };
 #elif defined(__TARGET_ARCH_arm64)

@@ -10,6 +10,7 @@
 #include "identity.h"
 #include "emit.h"
 #include "socket.h"
+#include "message.h"
 #include "syscall.h"
 #include "connection.h"
 #include "process.h"

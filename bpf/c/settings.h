@@ -34,8 +34,10 @@ enum syscall_kind {
 	SYSCALL_WRITE,       /* to the descriptor in argument 0 */
 	SYSCALL_COPY,        /* to the descriptor in argument 2, else from the one in argument 0 */
 	SYSCALL_SENDFILE,    /* to the descriptor in argument 0, else from the one in argument 1 */
+	SYSCALL_RECEIVE,     /* recvfrom: as read, with a length in argument 2 and flags in argument 3 */
+	SYSCALL_RECEIVE_MESSAGE, /* recvmsg: as read, with a struct msghdr in argument 1 and flags in argument 2 */
 	SYSCALL_SEND_MANY,   /* sendmmsg */
-	SYSCALL_RECEIVE_MANY, /* recvmmsg */
+	SYSCALL_RECEIVE_MANY, /* recvmmsg: flags in argument 3 */
 	SYSCALL_CONNECT,
 	SYSCALL_ACCEPT,
 	SYSCALL_OPEN,     /* path in argument 0 */
@@ -45,7 +47,8 @@ enum syscall_kind {
 	SYSCALL_UNLINKAT, /* path in argument 1 */
 	SYSCALL_RENAME,   /* path in argument 0 */
 	SYSCALL_RENAMEAT, /* path in argument 1 */
-	SYSCALL_EXEC,     /* execve, execveat: a success is a process event */
+	SYSCALL_EXEC,     /* execve: a success is a process event */
+	SYSCALL_EXECVEAT, /* likewise, unless argument 4 says that it was but a check */
 	SYSCALL_FORK,     /* fork, vfork: likewise */
 	SYSCALL_CLONE,    /* flags in argument 0; a success is a process event unless it made a thread */
 	SYSCALL_CLONE3,   /* likewise, flags where argument 0 points */

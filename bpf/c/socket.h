@@ -91,7 +91,7 @@ struct {
 enum missed {
 	MISSED_START = 0,  /* no room to note the start of a system call: its event has no duration */
 	MISSED_OWNER = 1,  /* no room to note a socket's owner: its events name no process */
-	MISSED_COMPAT = 2, /* 32-bit system calls on a 64-bit kernel: another table of numbers, not decoded */
+	MISSED_COMPAT = 2, /* system calls by another table of numbers, of 32-bit programs or x32: not decoded */
 	MISSED_EXIT = 3,   /* no room to note a process's end: it may be reported twice */
 	MISSED_CAUSES = 4,
 };

@@ -11,6 +11,12 @@
 #define SYSCALL_ARG0(regs) ((regs)->di)
 #define SYSCALL_ARG1(regs) ((regs)->si)
 #define SYSCALL_ARG2(regs) ((regs)->dx)
+#define SYSCALL_ARG3(regs) ((regs)->r10)
+#define SYSCALL_ARG4(regs) ((regs)->r8)
+#define ROLLED_BACK(regs) ((long)(regs)->orig_ax) /* syscall_rollback(), arch/x86/include/asm/syscall.h */
+#define X32_SYSCALL(number) ((number) >> 30 == 1) /* __X32_SYSCALL_BIT, and not -1 */
+#define EXECVE 59
+#define COMPAT_EXECVE 11
 #define COMPAT_FIELD status
 #define COMPAT_BIT 2 /* TS_COMPAT, arch/x86/include/asm/thread_info.h */
 #elif defined(__TARGET_ARCH_arm64)
@@ -18,13 +24,13 @@
 #define SYSCALL_ARG0(regs) ((regs)->orig_x0)
 #define SYSCALL_ARG1(regs) ((regs)->regs[1])
 #define SYSCALL_ARG2(regs) ((regs)->regs[2])
+#define SYSCALL_ARG3(regs) ((regs)->regs[3])
+#define SYSCALL_ARG4(regs) ((regs)->regs[4])
+#define ROLLED_BACK(regs) ((long)(regs)->orig_x0) /* syscall_rollback(), arch/arm64/include/asm/syscall.h */
+#define X32_SYSCALL(number) false
 #define COMPAT_FIELD flags
 #define COMPAT_BIT (1 << 22) /* TIF_32BIT, arch/arm64/include/asm/thread_info.h */
 #endif
-
-#define MAX_MESSAGES 64
-#define MMSGHDR_SIZE 64       /* struct mmsghdr, include/linux/socket.h, on a 64-bit kernel */
-#define MMSGHDR_LEN_OFFSET 56 /* its msg_len */
 
 /* When a thread entered the system call that it is in. */
 struct start {
@@ -61,22 +67,21 @@ struct call {
 	bool partial;
 };
 
-/* The rule for a system call that is to be traced in this task; NULL for all others. */
-static __always_inline const struct syscall_rule *rule_of(__u32 number, bool entering)
+/* The rule for a system call of this architecture's own table; NULL for one that nobody wants. */
+static __always_inline const struct syscall_rule *rule_of(__u32 number)
 {
 	const struct syscall_rule *rule;
 
 	if (number >= MAX_SYSCALLS)
 		return NULL;
 	rule = &settings.rule[number & (MAX_SYSCALLS - 1)];
-	if (!rule->wanted || silent())
-		return NULL;
-	if (READ_CURRENT(thread_info.COMPAT_FIELD) & COMPAT_BIT) {
-		if (entering)
-			count_missed(MISSED_COMPAT);
-		return NULL;
-	}
-	return rule;
+	return rule->wanted ? rule : NULL;
+}
+
+/* Is this the number of another table, that of 32-bit programs or x32? */
+static __always_inline bool of_other_table(__u32 number)
+{
+	return (READ_CURRENT(thread_info.COMPAT_FIELD) & COMPAT_BIT) || X32_SYSCALL(number);
 }
 
 /* Does any category that may want this call want its process? */
@@ -89,11 +94,24 @@ static __always_inline bool anyone_wants_current(__u8 wanted)
 	return false;
 }
 
+/* Counts a call by another table, unless no category that is on would want its process. */
+static __always_inline void count_other_table(void)
+{
+	__u8 on = 0;
+
+	for (__u32 category = KP_CATEGORY_SYSCALL; category <= KP_CATEGORY_FILESYSTEM; category++) {
+		if (settings.filter[category & 7].flags & FILTER_ENABLED)
+			on |= 1 << category;
+	}
+	if (!is_self() && anyone_wants_current(on))
+		count_missed(MISSED_COMPAT);
+}
+
 /* Does any category that may want this call want its result? */
 static __always_inline bool anyone_wants_result(__u8 wanted, __s64 result)
 {
 	for (__u32 category = KP_CATEGORY_SYSCALL; category <= KP_CATEGORY_FILESYSTEM; category++) {
-		if ((wanted & (1 << category)) && (result < 0 || !(settings.filter[category & 7].flags & FILTER_ERRORS_ONLY)))
+		if ((wanted & (1 << category)) && (failed(result) || !(settings.filter[category & 7].flags & FILTER_ERRORS_ONLY)))
 			return true;
 	}
 	return false;
@@ -101,13 +119,35 @@ static __always_inline bool anyone_wants_result(__u8 wanted, __s64 result)
 
 static __always_inline bool enters(__u32 number, struct start *start)
 {
-	const struct syscall_rule *rule = rule_of(number, true);
+	const struct syscall_rule *rule;
 
+	if (silent())
+		return false;
+	if (of_other_table(number)) {
+		count_other_table();
+		return false;
+	}
+	rule = rule_of(number);
 	if (!rule || is_self() || !anyone_wants_current(rule->wanted))
 		return false;
 	start->time_ns = bpf_ktime_get_boot_ns();
 	start->number = number;
 	return true;
+}
+
+static __always_inline bool executes(__u8 kind)
+{
+	return kind == SYSCALL_EXEC || kind == SYSCALL_EXECVEAT;
+}
+
+/* What is noted about the system call that the current thread entered last; NULL: nothing. */
+static __always_inline struct start *noted_start(bool by_tid)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+
+	if (by_tid)
+		return bpf_map_lookup_elem(&starts_by_tid, &tid);
+	return bpf_task_storage_get(&starts, bpf_get_current_task_btf(), NULL, 0);
 }
 
 /*
@@ -116,14 +156,9 @@ static __always_inline bool enters(__u32 number, struct start *start)
  */
 static __always_inline __u64 take_start(__u32 number, bool by_tid)
 {
-	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct start *start;
+	struct start *start = noted_start(by_tid);
 	__u64 time_ns;
 
-	if (by_tid)
-		start = bpf_map_lookup_elem(&starts_by_tid, &tid);
-	else
-		start = bpf_task_storage_get(&starts, bpf_get_current_task_btf(), NULL, 0);
 	if (!start || start->number != number)
 		return 0;
 	time_ns = start->time_ns;
@@ -131,19 +166,42 @@ static __always_inline __u64 take_start(__u32 number, bool by_tid)
 	return time_ns;
 }
 
-static __always_inline __u64 add_messages(const char *vector, __s64 count)
+/*
+ * Did seccomp deny this call by a signal (SECCOMP_RET_TRAP, SECCOMP_RET_KILL_PROCESS)? Then it was not entered, its
+ * registers are as before it, so that its result is what that register held, and the signal is still to be delivered
+ * (__seccomp_filter in kernel/seccomp.c). A process that is about to die gets no other signal than SIGKILL.
+ */
+static __always_inline bool denied(struct pt_regs *regs, long result, bool by_tid)
 {
-	__u64 bytes = 0;
-	__u32 length;
+	struct start *start;
+	__u64 signals;
 
-	for (int i = 0; i < MAX_MESSAGES; i++) {
-		if (i >= count)
-			break;
-		if (bpf_probe_read_user(&length, sizeof(length), vector + i * MMSGHDR_SIZE + MMSGHDR_LEN_OFFSET))
-			break;
-		bytes += length;
+	if (result != ROLLED_BACK(regs))
+		return false;
+	signals = READ_CURRENT(pending.signal.sig[0]) & ~READ_CURRENT(blocked.sig[0]);
+	if (!(signals & (SIGNAL_BIT(SIGSYS) | SIGNAL_BIT(SIGKILL))))
+		return false;
+	start = noted_start(by_tid);
+	return !start || !start->time_ns || start->number != SYSCALL_NUMBER(regs);
+}
+
+/*
+ * Is this the return of an exec? On x86 a success has replaced its number by that of execve, in the table of the new
+ * program (set_personality_64bit and __set_personality_ia32 in process_64.c): which call it was is known from its start.
+ */
+static __always_inline bool exec_returns(__u32 *number, long result, bool by_tid)
+{
+#ifdef EXECVE
+	if (result == 0 && (*number == EXECVE || *number == COMPAT_EXECVE)) {
+		struct start *start = noted_start(by_tid);
+
+		if (start && start->time_ns && executes(settings.rule[start->number & (MAX_SYSCALLS - 1)].kind)) {
+			*number = start->number;
+			return true;
+		}
 	}
-	return bytes;
+#endif
+	return false;
 }
 
 /* A transfer through a descriptor: network on a socket, filesystem on a regular file, else just a system call. */
@@ -226,9 +284,12 @@ static __always_inline bool process_returns(struct call *call, const struct sysc
 	unsigned long argument = SYSCALL_ARG0(regs);
 	__u64 flags = 0;
 
-	if (call->result < 0)
+	if (failed(call->result))
 		return true;
-	if (rule->kind == SYSCALL_EXEC)
+	/* The registers of a program that begins are 0, so a flag that is there is that of the call. */
+	if (rule->kind == SYSCALL_EXECVEAT && (SYSCALL_ARG4(regs) & AT_EXECVE_CHECK))
+		return true;
+	if (executes(rule->kind))
 		return !(rule->wanted & (1 << KP_CATEGORY_PROCESS));
 	if (call->result == 0) /* in the child: the one call returns twice */
 		return false;
@@ -244,6 +305,7 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 {
 	__u8 kind = rule->kind;
 	struct file *file;
+	bool receives;
 
 	switch (kind) {
 	case SYSCALL_READ:
@@ -251,6 +313,20 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 		break;
 	case SYSCALL_WRITE:
 		transfer(call, file_of(SYSCALL_ARG0(regs)), true);
+		break;
+	case SYSCALL_RECEIVE:
+		if (looks(SYSCALL_ARG3(regs)))
+			break;
+		transfer(call, file_of(SYSCALL_ARG0(regs)), false);
+		if ((SYSCALL_ARG3(regs) & MSG_TRUNC) && call->bytes > SYSCALL_ARG2(regs))
+			call->bytes = SYSCALL_ARG2(regs);
+		break;
+	case SYSCALL_RECEIVE_MESSAGE:
+		if (looks(SYSCALL_ARG2(regs)))
+			break;
+		transfer(call, file_of(SYSCALL_ARG0(regs)), false);
+		if (SYSCALL_ARG2(regs) & MSG_TRUNC)
+			call->bytes = kept(SYSCALL_ARG1(regs), call->bytes);
 		break;
 	case SYSCALL_COPY:
 		copy(call, SYSCALL_ARG2(regs), SYSCALL_ARG0(regs));
@@ -260,14 +336,17 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 		break;
 	case SYSCALL_SEND_MANY:
 	case SYSCALL_RECEIVE_MANY:
-		transfer(call, file_of(SYSCALL_ARG0(regs)), kind == SYSCALL_SEND_MANY);
-		call->bytes = add_messages((const char *)SYSCALL_ARG1(regs), call->result);
+		receives = kind == SYSCALL_RECEIVE_MANY;
+		if (receives && looks(SYSCALL_ARG3(regs)))
+			break;
+		transfer(call, file_of(SYSCALL_ARG0(regs)), !receives);
+		call->bytes = add_messages(SYSCALL_ARG1(regs), call->result, receives && (SYSCALL_ARG3(regs) & MSG_TRUNC));
 		call->partial = call->result > MAX_MESSAGES;
 		break;
 	case SYSCALL_CONNECT:
 	case SYSCALL_ACCEPT:
 		/* The descriptor of the listening socket may be closed by now; the accepted one is not. */
-		file = file_of(kind == SYSCALL_ACCEPT && call->result >= 0 ? call->result : SYSCALL_ARG0(regs));
+		file = file_of(kind == SYSCALL_ACCEPT && !failed(call->result) ? call->result : SYSCALL_ARG0(regs));
 		if (!(rule->wanted & (1 << KP_CATEGORY_NETWORK)) || type_of(file) != S_IFSOCK)
 			break;
 		call->category = KP_CATEGORY_NETWORK;
@@ -303,6 +382,7 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 		on_path(call, KP_FILESYSTEM_RENAME, SYSCALL_ARG1(regs));
 		break;
 	case SYSCALL_EXEC:
+	case SYSCALL_EXECVEAT:
 	case SYSCALL_FORK:
 	case SYSCALL_CLONE:
 	case SYSCALL_CLONE3:
@@ -366,12 +446,19 @@ static __always_inline void emit_call(struct call *call, __u64 now)
 static __always_inline bool leaves(struct pt_regs *regs, long result, struct call *call, bool by_tid)
 {
 	__u32 number = SYSCALL_NUMBER(regs);
-	const struct syscall_rule *rule = rule_of(number, false);
+	const struct syscall_rule *rule;
 	const struct filter *filter;
+	bool exec;
 
-	if (!rule)
+	if (silent())
 		return false;
-	if (rule->kind == SYSCALL_ACCEPT && result >= 0 && (rule->wanted & (1 << KP_CATEGORY_NETWORK))) {
+	exec = exec_returns(&number, result, by_tid);
+	rule = rule_of(number);
+	if (!rule || (!exec && of_other_table(number)))
+		return false;
+	if (denied(regs, result, by_tid))
+		result = -EPERM;
+	if (rule->kind == SYSCALL_ACCEPT && !failed(result) && (rule->wanted & (1 << KP_CATEGORY_NETWORK))) {
 		struct file *file = file_of(result);
 		struct sock *sk = type_of(file) == S_IFSOCK ? sock_of(file) : NULL;
 
@@ -404,7 +491,7 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	if (rule->kind != SYSCALL_CONNECT && rule->wanted == (1 << (call->category & 7)))
 		return true; /* its category is the only one that was asked */
 	filter = &settings.filter[call->category & 7];
-	if ((filter->flags & FILTER_ERRORS_ONLY) && result >= 0)
+	if ((filter->flags & FILTER_ERRORS_ONLY) && !failed(result))
 		return false;
 	return wants_current(filter);
 }

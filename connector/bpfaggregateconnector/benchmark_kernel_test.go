@@ -3,6 +3,8 @@
 package bpfaggregateconnector
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"testing"
 	"time"
 
@@ -65,4 +67,30 @@ func perEvent(b *testing.B, events int, cpu time.Duration) {
 	n := float64(b.N) * float64(events)
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/n, "ns/event")
 	b.ReportMetric(float64(cpuTime(b)-cpu)/n, "cpu-ns/event")
+}
+
+// BenchmarkFlood is what an event costs when each has a name that never came before. Each tenth batch is followed by an export.
+func BenchmarkFlood(b *testing.B) {
+	const size = 1024
+	c := start(b, newConfig(), consumertest.NewNop())
+	events := mixed(size, 1, 1)
+	n, number := uint64(0), [8]byte{}
+	b.ReportAllocs()
+	cpu := cpuTime(b)
+	for b.Loop() {
+		for i := range events {
+			n++
+			binary.BigEndian.PutUint64(number[:], n)
+			hex.Encode(events[i].Context.Executable[:], number[:])
+		}
+		if err := c.add(enrichedBatch(events)); err != nil {
+			b.Fatal(err)
+		}
+		if n%(10*size) == 0 {
+			if err := c.export(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	perEvent(b, size, cpu)
 }

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/kernelpipe/kernelpipe/connector/bpfaggregateconnector/internal/metadata"
+	"github.com/kernelpipe/kernelpipe/internal/health"
 	"github.com/kernelpipe/kernelpipe/internal/stage"
 )
 
@@ -48,6 +49,8 @@ type Config struct {
 	// ShutdownTimeout is how long a graceful stop may take to export a last time; 0: for ever, as the Collector sets no
 	// limit. What is not exported then stays pinned for the next start.
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
+	// Health says when the connector reports to be unhealthy. An event that a metric has in its overflow series is a loss.
+	Health health.Config `mapstructure:"health"`
 	// Metrics is the metrics by name: settings for those that are there by default, and further ones.
 	Metrics map[string]MetricConfig `mapstructure:"metrics"`
 	// ResourceAttributes says which attributes describe this host.

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
 	"github.com/kernelpipe/kernelpipe/connector/bpfaggregateconnector/internal/metadata"
+	"github.com/kernelpipe/kernelpipe/internal/health"
 	"github.com/kernelpipe/kernelpipe/internal/match"
 )
 
@@ -31,6 +32,7 @@ func TestLoadConfig(t *testing.T) {
 	byDefault := func() *Config { return createDefaultConfig().(*Config) }
 	all := byDefault()
 	all.PinPath, all.Interval, all.Temporality, all.CardinalityLimit, all.ExpireAfter = "/sys/fs/bpf/mine", 15*time.Second, Delta, 100, 0
+	all.Health = health.Config{MaxLoss: 10, LossWindow: 5 * time.Minute}
 	all.ShutdownTimeout, all.ResourceAttributes.HostName.Enabled = time.Minute, false
 	set := func(config *Config, name string, change func(*MetricConfig)) {
 		metric, ok := config.Metrics[name]
@@ -99,6 +101,7 @@ func TestValidate(t *testing.T) {
 		{"expiry within an interval", func(c *Config) { c.ExpireAfter = time.Second }, "expire_after is 1s, must be at least the interval of 10s"},
 		{"negative expiry", func(c *Config) { c.ExpireAfter = -1 }, "expire_after is -1ns"},
 		{"negative shutdown_timeout", func(c *Config) { c.ShutdownTimeout = -1 }, "shutdown_timeout: -1ns is negative"},
+		{"health", func(c *Config) { c.Health.MaxLoss, c.Health.LossWindow = -1, 0 }, "health: max_loss is -1, must not be negative: use 9223372036854775807 where losses are no reason for concern\nloss_window is 0s, must be at least 1s"},
 		{"name", func(c *Config) { c.Metrics["1 metric"] = c.Metrics["kernel.events"] }, "metrics: 1 metric: the name must be"},
 		{"kind", metric(func(m *MetricConfig) { m.Kind = "" }), "metrics: mine: no such metric: a metric of your own needs a kind, one of events, bytes, duration, latency, rate, quantiles; those that are there by default are kernel.event.duration, "},
 		{"unknown kind", metric(func(m *MetricConfig) { m.Kind = "count" }), `metrics: mine: kind is "count", must be one of events, bytes, duration, latency, rate, quantiles`},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -40,6 +41,7 @@ type aggregateConnector struct {
 	registries []*registry // by view
 
 	refused  health.Recent // batches of sources that there is no room for
+	dropped  atomic.Uint64 // events
 	exporter *exporter
 	stop     chan struct{} // closed: no more exports
 	lifetime context.Context
@@ -71,8 +73,11 @@ func (c *aggregateConnector) Start(_ context.Context, host component.Host) error
 	c.lifetime, c.abandon = context.WithCancel(context.Background())
 	stop := c.stop
 	c.worker.Go(func() { c.exportAtIntervals(stop) })
+	losses := health.NewLosses(c.config.Health, c.losses()...)
 	c.worker.Go(func() {
-		health.Watch(stop, host, c.set.Logger, "connector "+c.set.ID.String(), func(now time.Time) error { return c.refused.Check(now) })
+		health.Watch(stop, host, c.set.Logger, "connector "+c.set.ID.String(), func(now time.Time) error {
+			return errors.Join(c.refused.Check(now), losses.Check(now))
+		})
 	})
 	return nil
 }
@@ -292,6 +297,7 @@ func (c *aggregateConnector) refuse(ctx context.Context, err error) {
 	c.telemetry.KernelpipeAggregateForeign.Add(ctx, 1, attributes)
 	var refused *event.RecordError
 	if errors.As(err, &refused) && refused.Events > 0 {
+		c.dropped.Add(uint64(refused.Events))
 		c.telemetry.KernelpipeAggregateDropped.Add(ctx, int64(refused.Events), attributes)
 	}
 }

@@ -115,18 +115,14 @@ func (x *exporter) send(ctx context.Context, p *points) error {
 	return x.next.ConsumeMetrics(ctx, p.metrics)
 }
 
-// expire removes the series that had no event for long. All that they had has been sent: boot is before the totals
-// were read.
+// expire removes the series that had no event for long, or for a while where there is no room. All that they had has been
+// sent: boot is before the totals were read.
 func (x *exporter) expire(boot uint64) error {
-	if x.config.ExpireAfter == 0 {
-		return nil
-	}
 	for _, v := range x.views {
 		if v == nil {
 			continue
 		}
-		after := uint64(max(x.config.ExpireAfter, time.Duration(v.registry.view.intervals)*x.config.Interval))
-		expired, err := x.expireView(v, boot-min(after, boot))
+		expired, err := x.expireView(v, boot)
 		if err != nil {
 			return fmt.Errorf("expire series: %w", err)
 		}
@@ -138,10 +134,15 @@ func (x *exporter) expire(boot uint64) error {
 	return nil
 }
 
-func (x *exporter) expireView(v *viewExport, since uint64) ([]bpf.SeriesID, error) {
+func (x *exporter) expireView(v *viewExport, boot uint64) ([]bpf.SeriesID, error) {
+	since := uint64(0)
+	if x.config.ExpireAfter > 0 {
+		after := max(x.config.ExpireAfter, time.Duration(v.registry.view.intervals)*x.config.Interval)
+		since = boot - min(uint64(after), boot)
+	}
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
-	entries := v.registry.idle(since)
+	entries := v.registry.endInterval(boot, since)
 	if len(entries) == 0 {
 		return nil, nil
 	}

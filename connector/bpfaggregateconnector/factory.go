@@ -7,6 +7,7 @@ import (
 	"go.opentelemetry.io/collector/connector"
 
 	"github.com/kernelpipe/kernelpipe/connector/bpfaggregateconnector/internal/metadata"
+	"github.com/kernelpipe/kernelpipe/internal/health"
 	"github.com/kernelpipe/kernelpipe/internal/stage"
 )
 
@@ -24,6 +25,7 @@ func createDefaultConfig() component.Config {
 		CardinalityLimit:   2000,
 		ExpireAfter:        time.Hour,
 		ShutdownTimeout:    stage.DefaultShutdownTimeout,
+		Health:             health.NewConfig(),
 		Metrics:            defaultMetrics(),
 		ResourceAttributes: metadata.DefaultResourceAttributesConfig(),
 	}

@@ -2,6 +2,7 @@ package bpfaggregateconnector
 
 import (
 	"cmp"
+	"hash/maphash"
 	"slices"
 	"sync/atomic"
 
@@ -19,6 +20,12 @@ type registry struct {
 	index     map[bpf.Series]int32 // of entries
 	free      []int32              // entries
 
+	used                   int            // entries, without the overflow series
+	cgroups                map[uint64]int // how many of them a cgroup has
+	intervalStart          uint64         // boot-time ns
+	seed                   maphash.Seed   // of the hashes of series
+	refused, refusedBefore *hashSet       // series, in this interval and in the one before; nil: none
+
 	active     atomic.Int64  // series
 	expired    atomic.Uint64 // series
 	overflowed atomic.Uint64 // events
@@ -33,15 +40,21 @@ type seriesEntry struct {
 	epoch   uint64 // the last of the aggregator in which it was made in the kernel
 	account int32  // of that run: its index
 	series  bpf.Series
+	cgroup  uint64 // of the event that made it; unknownCgroup: not known yet
+	active  uint32 // intervals with events
+	idle    uint32 // intervals without since then
 }
+
+// unknownCgroup is the cgroup of series that were adopted, until they have events.
+const unknownCgroup = ^uint64(0)
 
 // newRegistry returns a registry without series. newNumber gives those that are new their numbers.
 func newRegistry(v *view, newNumber func() uint64) *registry {
-	return &registry{view: v, newNumber: newNumber, index: map[bpf.Series]int32{}}
+	return &registry{view: v, newNumber: newNumber, index: map[bpf.Series]int32{}, cgroups: map[uint64]int{}, seed: maphash.MakeSeed()}
 }
 
-// resolve returns the entry of an event's series: a new one if there is none, and the overflow series when there are as
-// many as there may be.
+// resolve returns the entry of an event's series: a new one if there is none, and the overflow series where that is not
+// admitted.
 func (r *registry) resolve(e *event.Event, c *event.Context) int32 {
 	enriched := event.Enriched{Event: *e, Context: *c}
 	series := bpf.Series{View: r.view.number}
@@ -49,18 +62,17 @@ func (r *registry) resolve(e *event.Event, c *event.Context) int32 {
 		r.view.dimensions[i].take(&enriched, &series)
 	}
 	if i, ok := r.index[series]; ok {
+		r.setCgroup(&r.entries[i], e.Process.CgroupID)
 		return i
+	}
+	if r.admits(&series, e.Process.CgroupID) {
+		return r.add(series, r.newNumber(), 0, e.Process.CgroupID)
 	}
 	overflow := r.overflow()
-	i, ok := r.index[overflow]
-	switch room := r.view.limit - len(r.index); {
-	case room > 1 || ok && room > 0: // one is for the overflow series
-		return r.add(series, r.newNumber(), 0)
-	case ok:
+	if i, ok := r.index[overflow]; ok {
 		return i
-	default:
-		return r.add(overflow, r.newNumber(), 0)
 	}
+	return r.add(overflow, r.newNumber(), 0, unknownCgroup)
 }
 
 // overflow returns the overflow series.
@@ -69,8 +81,8 @@ func (r *registry) overflow() bpf.Series {
 }
 
 // add registers a series and returns its entry. The limit is the caller's to keep.
-func (r *registry) add(series bpf.Series, number, last uint64) int32 {
-	entry := seriesEntry{series: series, number: number, last: last}
+func (r *registry) add(series bpf.Series, number, last, cgroup uint64) int32 {
+	entry := seriesEntry{series: series, number: number, last: last, cgroup: cgroup}
 	i := int32(len(r.entries))
 	if n := len(r.free); n > 0 {
 		i = r.free[n-1]
@@ -80,15 +92,37 @@ func (r *registry) add(series bpf.Series, number, last uint64) int32 {
 		r.entries = append(r.entries, entry)
 	}
 	r.index[series] = i
+	r.count(&entry, 1)
 	r.active.Store(int64(len(r.index)))
 	return i
+}
+
+// count adds n to the number of series, of all and of a cgroup.
+func (r *registry) count(entry *seriesEntry, n int) {
+	if entry.isOverflow() {
+		return
+	}
+	r.used += n
+	r.cgroups[entry.cgroup] += n
+	if r.cgroups[entry.cgroup] == 0 {
+		delete(r.cgroups, entry.cgroup)
+	}
+}
+
+// setCgroup has a series that was adopted belong to the cgroup of its first event here.
+func (r *registry) setCgroup(entry *seriesEntry, cgroup uint64) {
+	if entry.cgroup == unknownCgroup && !entry.isOverflow() {
+		r.count(entry, -1)
+		entry.cgroup = cgroup
+		r.count(entry, 1)
+	}
 }
 
 // adopt registers a series, whatever the limit, with this number if it is new here. It returns the series' number.
 func (r *registry) adopt(number uint64, series bpf.Series, last uint64) uint64 {
 	i, ok := r.index[series]
 	if !ok {
-		i = r.add(series, number, last)
+		i = r.add(series, number, last, unknownCgroup)
 	}
 	r.entries[i].last = max(r.entries[i].last, last)
 	return r.entries[i].number
@@ -97,16 +131,16 @@ func (r *registry) adopt(number uint64, series bpf.Series, last uint64) uint64 {
 // excess returns the entries that are more than there may be, those that were idle for longest.
 func (r *registry) excess() []int32 {
 	var entries []int32
+	if r.used <= r.places() {
+		return nil
+	}
 	for series, i := range r.index {
 		if series.Flags&bpf.SeriesOverflow == 0 {
 			entries = append(entries, i)
 		}
 	}
-	if len(entries) < r.view.limit {
-		return nil
-	}
 	slices.SortFunc(entries, func(a, b int32) int { return cmp.Compare(r.entries[a].last, r.entries[b].last) })
-	return entries[:len(entries)-(r.view.limit-1)]
+	return entries[:len(entries)-r.places()]
 }
 
 // ids returns what the series of entries are in the kernel, in a generation.
@@ -122,6 +156,7 @@ func (r *registry) ids(entries []int32, generation uint32) []bpf.SeriesID {
 func (r *registry) remove(entries []int32) {
 	for _, i := range entries {
 		delete(r.index, r.entries[i].series)
+		r.count(&r.entries[i], -1)
 		r.entries[i] = seriesEntry{}
 		r.free = append(r.free, i)
 	}
@@ -129,15 +164,4 @@ func (r *registry) remove(entries []int32) {
 		r.finder.cache.clear()
 	}
 	r.active.Store(int64(len(r.index)))
-}
-
-// idle returns the entries that had no event since a boot time in ns.
-func (r *registry) idle(since uint64) []int32 {
-	var entries []int32
-	for _, i := range r.index {
-		if r.entries[i].last < since {
-			entries = append(entries, i)
-		}
-	}
-	return entries
 }

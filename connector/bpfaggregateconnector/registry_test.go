@@ -219,47 +219,140 @@ func numbers() func() uint64 {
 	}
 }
 
-func TestRegistryKeepsTheLimit(t *testing.T) {
+// newTestRegistry returns a registry of series by process, and what finds the series of a process of a cgroup.
+func newTestRegistry(limit int) (*registry, func(cgroup uint64, pid int) bpf.Series) {
 	d, _ := dimensionByName(dimensionPID)
-	v := &view{number: 3, dimensions: []dimension{d}, limit: 10}
-	r := newRegistry(v, numbers())
+	r := newRegistry(&view{number: 3, dimensions: []dimension{d}, limit: limit}, numbers())
 	f := newFinders([]*registry{r})[0]
-	find := func(pid int) bpf.Series {
-		e := event.Event{Process: event.Process{TGID: uint32(pid)}}
-		return r.entries[f.find(&e, &event.Context{}).series(0)].series
+	return r, func(cgroup uint64, pid int) bpf.Series {
+		e := event.Event{Process: event.Process{TGID: uint32(pid), CgroupID: cgroup}}
+		entry := &r.entries[f.find(&e, &event.Context{}).series(0)]
+		entry.last = r.intervalStart
+		return entry.series
 	}
+}
+
+func TestRegistryKeepsTheLimit(t *testing.T) {
+	r, find := newTestRegistry(10)
 	for range 3 {
 		for pid := 1; pid <= 100_000; pid++ {
-			series := find(pid)
-			if pid < 10 {
+			series := find(1, pid)
+			if pid < 9 {
 				require.EqualValues(t, pid, series.PID)
 			} else {
 				require.Equal(t, r.overflow(), series, pid)
 			}
 		}
 	}
+	assert.EqualValues(t, 9, r.active.Load())
+	assert.LessOrEqual(t, len(r.finder.cache.slots), r.finder.cache.words*minCacheSlots)
+	assert.EqualValues(t, 7, find(2, 7).PID)
+	assert.EqualValues(t, 200_000, find(2, 200_000).PID, "the last place is that of another cgroup")
+	assert.Equal(t, r.overflow(), find(3, 200_001))
 	assert.EqualValues(t, 10, r.active.Load())
-	assert.LessOrEqual(t, len(f.cache.slots), f.cache.words*minCacheSlots)
 
-	gone := find(5)
-	r.remove([]int32{r.index[gone]})
-	assert.EqualValues(t, 20, find(20).PID, "there is room again")
-	assert.Equal(t, r.overflow(), find(5))
+	r.remove([]int32{r.index[find(1, 5)], r.index[find(2, 200_000)]})
+	assert.EqualValues(t, 20, find(1, 20).PID, "there is room again")
+	assert.Equal(t, r.overflow(), find(1, 5))
 	assert.Len(t, r.entries, 10, "the place is used again")
 	assert.Empty(t, r.excess())
 	for pid := range 5 {
-		r.adopt(uint64(1000+pid), bpf.Series{View: 3, PID: uint32(100 + pid)}, 1000)
+		r.adopt(uint64(1000+pid), bpf.Series{View: 3, Flags: bpf.SeriesProcess, PID: uint32(100 + pid)}, 1000)
 	}
-	assert.Len(t, r.excess(), 5)
+	assert.Len(t, r.excess(), 4)
 	for _, i := range r.excess() {
 		assert.Less(t, r.entries[i].series.PID, uint32(100), "those that were idle for longest go")
 	}
-	assert.Len(t, r.idle(1000), 10)
+	assert.Len(t, r.endInterval(2000, 1000), 9)
 	given := map[uint64]bool{}
 	for _, i := range r.index {
 		given[r.entries[i].number] = true
 	}
-	assert.Len(t, given, 15, "no two series have one number")
+	assert.Len(t, given, 14, "no two series have one number")
+	assert.Equal(t, map[uint64]int{1: 8, unknownCgroup: 5}, r.cgroups)
+	find(2, 102)
+	assert.Equal(t, map[uint64]int{1: 8, 2: 1, unknownCgroup: 4}, r.cgroups)
+}
+
+// TestKnownNumberOfSeries: where all series have a place, each has one.
+func TestKnownNumberOfSeries(t *testing.T) {
+	r, find := newTestRegistry(101)
+	r.view.fits = true
+	for pid := 1; pid <= 100; pid++ {
+		require.EqualValues(t, pid, find(1, pid).PID)
+	}
+	views, err := newViews(createDefaultConfig().(*Config))
+	require.NoError(t, err)
+	for _, v := range views {
+		assert.Equal(t, !v.has(dimensionExecutable), v.fits, v.name)
+	}
+}
+
+// TestExpiryUnderPressure: who goes, and who stays, where there is no room for a series.
+func TestExpiryUnderPressure(t *testing.T) {
+	r, find := newTestRegistry(101) // 100 places: 88 for one cgroup, and 75 are kept
+	end := func() (gone []uint32) {
+		entries := r.endInterval(r.intervalStart+1000, 0)
+		for _, i := range entries {
+			gone = append(gone, r.entries[i].series.PID)
+		}
+		r.remove(entries)
+		return gone
+	}
+	active := func(cgroup uint64, from, to int) {
+		for pid := from; pid < to; pid++ {
+			find(cgroup, pid)
+		}
+	}
+	active(1, 1, 51)
+	active(2, 1001, 1011)
+	assert.Empty(t, end())
+	active(1, 1, 51)
+	active(1, 51, 81)
+	assert.Equal(t, 90, r.used)
+	assert.Empty(t, end())
+	for range 5 {
+		active(1, 1, 11)
+		assert.Empty(t, end(), "nothing was refused, however idle others are")
+	}
+	assert.Equal(t, r.overflow(), find(1, 81))
+	active(1, 1, 11)
+	gone := end()
+	assert.Len(t, gone, 90-75)
+	for _, pid := range gone {
+		assert.True(t, pid > 50 && pid < 81, "%d goes, and others were active for shorter", pid)
+	}
+	for pid := 1001; pid < 1011; pid++ {
+		assert.EqualValues(t, pid, find(2, pid).PID, "a cgroup with few series keeps them")
+	}
+	assert.EqualValues(t, 81, find(1, 81).PID)
+}
+
+// TestReturningSeries: who was refused an interval ago is admitted before those that come for the first time.
+func TestReturningSeries(t *testing.T) {
+	r, find := newTestRegistry(2000)
+	pid := 0
+	flood := func() {
+		for range 50_000 {
+			pid++
+			find(1, pid)
+		}
+	}
+	flood()
+	assert.Equal(t, 1777, r.used)
+	const back = 10_000_000
+	for i := range 20 {
+		assert.Equal(t, r.overflow(), find(1, back+i))
+	}
+	for i := range 20 {
+		assert.Equal(t, r.overflow(), find(1, back+i), "in the same interval it does not return")
+	}
+	r.endInterval(1000, 0)
+	flood()
+	for i := range 20 {
+		assert.EqualValues(t, back+i, find(1, back+i).PID)
+	}
+	assert.Less(t, r.used, 1777+20+60, "few others are taken for those that are back")
 }
 
 func BenchmarkFindSeries(b *testing.B) {

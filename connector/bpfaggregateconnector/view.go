@@ -26,6 +26,7 @@ type view struct {
 	boundaries  []uint64 // ns; nil: the exponential scheme
 	quantiles   bool     // they have a view of their own, for of their series there may be fewer
 	limit       int      // series, the overflow series among them
+	fits        bool     // it is known that there can't be more
 	intervals   int      // that its metrics look back on; 0: none does
 	metrics     []definition
 }
@@ -115,6 +116,7 @@ func newView(config *Config, settings *MetricConfig) (*view, error) {
 	}
 	if values > 0 { // it is known how many series there can be
 		v.limit = min(v.limit, values+1)
+		v.fits = v.limit > values
 	}
 	if settings.Kind == Latency {
 		v.measure = ofLatency

@@ -34,7 +34,7 @@ func pinPath(t testing.TB) string {
 	t.Helper()
 	require.NoError(t, os.MkdirAll("/sys/fs/bpf", 0o755))
 	if exec.Command("mountpoint", "-q", "/sys/fs/bpf").Run() != nil {
-		require.NoError(t, syscall.Mount("bpf", "/sys/fs/bpf", "bpf", 0, ""))
+		require.NoError(t, syscall.Mount("bpf", "/sys/fs/bpf", "bpf", 0, "mode=0700"))
 	}
 	path := filepath.Join("/sys/fs/bpf", "kernelpipe-e2e-"+strings.ReplaceAll(t.Name(), "/", "-"))
 	require.NoError(t, os.RemoveAll(path))

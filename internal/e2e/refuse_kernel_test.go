@@ -50,7 +50,7 @@ func TestRefuses(t *testing.T) {
 		"no probes":        {receiver: "probes: {}", want: []string{"nothing is on: name at least one of"}},
 		"no queue":         {filter: "queue: { capacity: 0 }", want: []string{"capacity is 0, must be at least 1"}},
 		"queue too large":  {filter: "queue: { capacity: 1000000000 }", want: []string{"capacity 1000000000 needs ", "of kernel memory", "lower the capacity"}},
-		"no BPF fs":        {pin: t.TempDir(), want: []string{"is not on a BPF file system", "mount -t bpf bpf /sys/fs/bpf"}},
+		"no BPF fs":        {pin: t.TempDir(), want: []string{"is not on a BPF file system", "mount -t bpf -o mode=0700 bpf /sys/fs/bpf"}},
 		"no CAP_BPF":       {drop: "-bpf,-sys_admin", want: []string{"missing capability CAP_BPF", "AmbientCapabilities=CAP_BPF"}},
 		"no CAP_PERFMON":   {drop: "-perfmon,-sys_admin", want: []string{"missing capability CAP_PERFMON", "AmbientCapabilities=CAP_PERFMON"}},
 		"no capability":    {drop: "-all", want: []string{"missing capability CAP_BPF", "missing capability CAP_PERFMON"}},

@@ -24,10 +24,14 @@ func nameStatuses() (names [256]string) {
 	return names
 }
 
-// Failed reports whether the event is a failure: a negative result, or the exit of a process with a
-// status other than 0. It is what errors_only selects, here and in the kernel.
+// Failed reports whether the event is a failure: an error number of the kernel as a negative result, or the exit of a
+// process with a status other than 0. Other results below 0 are successes: an offset of lseek(2), say. It is what
+// errors_only selects, here and in the kernel.
 func (e *Event) Failed() bool {
-	return e.Result < 0 || e.Result != 0 && e.Category == CategoryProcess
+	if e.Category == CategoryProcess {
+		return e.Result != 0
+	}
+	return e.Result < 0 && e.Result >= -maxErrno
 }
 
 // ErrorCode returns the error number (positive) of a failed event or the exit status of a process; 0 if

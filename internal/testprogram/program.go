@@ -48,6 +48,31 @@ var (
 			0x672d706b, 0x00656e6f, // "kp-gone"
 		),
 	}
+	// Compat makes CompatCalls calls of each kind by the numbers of other tables than its own: open and close, as a
+	// 32-bit program does, and getppid by its x32 number. Then it makes one of its own, getppid, and ends.
+	Compat = Program{
+		"amd64": {
+			0xbd, CompatCalls, 0, 0, 0, // mov ebp, CompatCalls
+			0xb8, 5, 0, 0, 0, // mov eax, open
+			0x48, 0x8d, 0x1d, 0x2a, 0, 0, 0, // lea rbx, [rip+name]
+			0x31, 0xc9, // xor ecx, ecx
+			0x31, 0xd2, // xor edx, edx
+			0xcd, 0x80, // int 0x80
+			0x89, 0xc3, // mov ebx, eax
+			0xb8, 6, 0, 0, 0, // mov eax, close
+			0xcd, 0x80, // int 0x80
+			0xb8, 110, 0, 0, 0x40, // mov eax, __X32_SYSCALL_BIT | getppid
+			0x0f, 0x05, // syscall
+			0xff, 0xcd, // dec ebp
+			0x75, 0xda, // jnz to mov eax, open
+			0xb8, 110, 0, 0, 0, // mov eax, getppid
+			0x0f, 0x05, // syscall
+			0x31, 0xff, // xor edi, edi
+			0xb8, 60, 0, 0, 0, // mov eax, exit
+			0x0f, 0x05, // syscall
+			'/', 0,
+		},
+	}
 	// Endless sleeps for ever.
 	Endless = Program{
 		"amd64": {
@@ -66,6 +91,9 @@ var (
 		),
 	}
 )
+
+// CompatCalls is how many calls of each kind Compat makes.
+const CompatCalls = 100
 
 func instructions(words ...uint32) []byte {
 	var code []byte

@@ -151,6 +151,7 @@ type argument struct {
 	Events  int64
 
 	Capabilities []int
+	Action       uint32 // of seccomp
 }
 
 // must ends the helper, with a trace that the test shows.

@@ -50,6 +50,15 @@ var workloads = map[string]func(*helper){
 	"calls_on_tell": workCallsOnTell,
 	"denied_calls":  workDeniedCalls,
 	"reads":         workReads,
+	"denied":        workDenied,
+	"killed":        workKilled,
+	"answered":      workAnswered,
+	"odd_results":   workOddResults,
+	"exec_checks":   workExecChecks,
+	"peeks":         workPeeks,
+	"compat":        workCompat,
+	"other_time":    workOtherTime,
+	"own_time":      workOwnTime,
 	"bench":         workBench,
 }
 

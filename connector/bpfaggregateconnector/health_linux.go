@@ -1,0 +1,26 @@
+package bpfaggregateconnector
+
+import (
+	"fmt"
+
+	"github.com/kernelpipe/kernelpipe/internal/health"
+)
+
+// losses returns what the connector's health depends on: events that a metric lacks, or has without their dimensions.
+func (c *aggregateConnector) losses() []health.Counter {
+	counters := []health.Counter{{
+		Lost: "were in log records that could not be read", Remedy: "otelcol_kernelpipe_aggregate_dropped has the reason", Read: c.dropped.Load,
+	}}
+	for _, r := range c.registries {
+		counters = append(counters, health.Counter{
+			Lost:   "went to the overflow series of " + r.view.name,
+			Remedy: fmt.Sprintf("raise cardinality_limit, which is %d, or give the metric fewer dimensions", c.config.CardinalityLimit),
+			Read:   r.overflowed.Load,
+		}, health.Counter{
+			Lost:   "are missing from " + r.view.name + ", as their series was removed from the pinned stats map by another process",
+			Remedy: "let no other process write below pin_path",
+			Read:   r.lost.Load,
+		})
+	}
+	return counters
+}
