@@ -19,3 +19,12 @@ func (e *DamageError) Error() string {
 
 // Unwrap returns what is wrong.
 func (e *DamageError) Unwrap() error { return e.Err }
+
+// damaged says what is wrong with an object of a group, which is pinned at a place or nowhere.
+func damaged(at place, name string, err error) error {
+	path := pinName(name)
+	if at.pinned() {
+		path = at.path(path)
+	}
+	return &DamageError{Path: path, Err: err}
+}

@@ -5,6 +5,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"sync"
@@ -22,6 +23,8 @@ type ProbesConfig struct {
 	ElementSize int    // bytes of an event
 	Settings    Settings
 	Simulation  *Simulation // nil: none
+	// Valid reports whether a record of ElementSize bytes is an event; nil: each is. What is none is counted and goes no further.
+	Valid func(record []byte) bool
 
 	withoutTaskStorage bool // for tests: what older kernels do
 }
@@ -43,6 +46,7 @@ type Probes struct {
 	rings   []*Ring    // the last one is in use
 	givenUp []place    // places of ring buffers of which only the books remain
 	left    RingBooks  // … and what they say
+	damage  []error    // what of the ring buffers that were found can't be trusted
 }
 
 // The names of the groups in the component's directory.
@@ -115,9 +119,9 @@ func (p *Probes) openRings() error {
 	if err != nil {
 		return err
 	}
-	next := 0
+	next, last := 0, false // whether the last of them is open
 	for _, n := range numbers {
-		next = n + 1
+		next, last = n+1, false
 		at := p.dir.join(fmt.Sprintf("%s-%d", probesRing, n))
 		books, givenUp, err := readGivenUp(at, p.spec)
 		if err != nil {
@@ -128,26 +132,45 @@ func (p *Probes) openRings() error {
 			p.left.add(books)
 			continue
 		}
-		events, err := at.loadMap(probesMapEvents)
-		if err != nil {
-			return shapeError(at, probesMapEvents, err)
-		}
-		size := events.MaxEntries()
-		_ = events.Close()
-		if err := p.addRing(at, size); err != nil {
+		switch err := p.adoptRing(at); {
+		case errors.As(err, new(*DamageError)):
+			p.damage = append(p.damage, err) // it stays as it is, and another one takes its place
+		case err != nil:
 			return err
+		default:
+			last = true
 		}
 	}
-	if len(p.rings) > 0 && p.Ring().Capacity() == uint64(p.config.RingSize) {
+	if last && p.Ring().Capacity() == uint64(p.config.RingSize) {
 		return nil
 	}
 	return p.addRing(p.dir.join(fmt.Sprintf("%s-%d", probesRing, next)), p.config.RingSize)
 }
 
+func (p *Probes) adoptRing(at place) error {
+	events, err := at.loadMap(probesMapEvents)
+	if errors.Is(err, fs.ErrNotExist) {
+		return damaged(at, probesMapEvents, errors.New("its pin was removed, and what waited in it is gone"))
+	}
+	if err != nil {
+		return shapeError(at, probesMapEvents, err)
+	}
+	size := events.MaxEntries()
+	_ = events.Close()
+	return p.addRing(at, size)
+}
+
+// Damage returns what of the ring buffers that an earlier process left can't be trusted, and was left out or mended.
+func (p *Probes) Damage() []error { return p.damage }
+
 func (p *Probes) addRing(at place, size uint32) error {
 	ring, err := openRing(at, ringSpecs(p.spec, size), p.config.ElementSize)
 	if err != nil {
 		return err
+	}
+	ring.valid = p.config.Valid
+	if ring.mended != nil {
+		p.damage = append(p.damage, ring.mended)
 	}
 	p.rings = append(p.rings, ring)
 	return nil
@@ -176,6 +199,9 @@ func (p *Probes) DropOlderRing() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ring := p.rings[0]
+	if ring.damage != nil {
+		return ring.damage
+	}
 	if err := ring.giveUp(); err != nil {
 		return err
 	}
@@ -228,7 +254,7 @@ func (p *Probes) Attach() error {
 	delete(probes, probesProgFindSelf)
 	// Programs of before write to the ring buffer of before. And under other settings they may have noted the start of a
 	// call whose end they were not to look at, which must not be taken for that of a later one.
-	goOn := p.OlderRing() == nil && settings.Filter == current.Filter && settings.Rule == current.Rule
+	goOn := p.OlderRing() == nil && p.Ring().group.adopted && settings.Filter == current.Filter && settings.Rule == current.Rule
 	if p.attached, err = attach(p.dir, probes, current.Generation, next, goOn); err != nil {
 		return err
 	}

@@ -127,10 +127,8 @@ func (r *Ring) checkPositions() error {
 	if committed <= produced && produced-committed <= r.size && committed%recordHeader == 0 {
 		return nil
 	}
-	return &DamageError{Path: r.path(probesMapEvents), Err: fmt.Errorf("it was read up to position %d and written up to %d, and %d bytes fit", committed, produced, r.size)}
+	return damaged(r.group.place, probesMapEvents, fmt.Errorf("it was read up to position %d and written up to %d, and %d bytes fit", committed, produced, r.size))
 }
-
-func (r *Ring) path(name string) string { return filepath.Join(r.group.path, name) }
 
 // mendBooks takes back the refusal that a process noted and did not live to commit. It returns an error where it has to
 // mend more than that, so that no total falls and nothing is taken for new that was handed on.
@@ -143,8 +141,8 @@ func (r *Ring) mendBooks() error {
 	if books.Delivered == before.Delivered && books.HandedOn == before.HandedOn {
 		return nil
 	}
-	return &DamageError{Path: r.path(probesMapRingBooks), Err: fmt.Errorf("it has %d events delivered of %d and handed on up to position %d of %d; it goes on with %d and %d",
-		before.Delivered, committed, before.HandedOn, produced, books.Delivered, books.HandedOn)}
+	return damaged(r.group.place, probesMapRingBooks, fmt.Errorf("it has %d events delivered of %d and handed on up to position %d of %d; it goes on with %d and %d",
+		before.Delivered, committed, before.HandedOn, produced, books.Delivered, books.HandedOn))
 }
 
 // openPoll prepares Wait. The ring buffer is watched edge-triggered: what counts is that a program rings, not
@@ -196,7 +194,7 @@ func (r *Ring) Read(max int) RingBatch {
 		length := uint64(header &^ recordDiscard)
 		takes := (length + recordHeader + 7) &^ 7
 		if takes > end-r.read {
-			r.damage = &DamageError{Path: r.path(probesMapEvents), Err: fmt.Errorf("a record of %d bytes at position %d, of %d that are written", length, r.read, end)}
+			r.damage = damaged(r.group.place, probesMapEvents, fmt.Errorf("a record of %d bytes at position %d, of %d that are written", length, r.read, end))
 			break
 		}
 		if header&recordDiscard != 0 || length != r.element || r.valid != nil && !r.valid(data[at+recordHeader:][:length:length]) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/receiver"
 	"go.uber.org/zap"
@@ -82,6 +83,10 @@ func (r *bpfReceiver) reportForgotten() error {
 func (r *bpfReceiver) startProbes(statuses *statuses, next consumer.Logs) (err error) {
 	if r.probes, err = bpf.OpenProbes(r.dir, r.config.probes()); err != nil {
 		return err
+	}
+	if err := errors.Join(r.probes.Damage()...); err != nil {
+		r.settings.Logger.Error("Pinned state can't be trusted. What it holds is left out, and all else goes on", zap.Error(err))
+		statuses.reporter("pinned state")(componentstatus.NewRecoverableErrorEvent(err))
 	}
 	if r.telemetry, err = metadata.NewTelemetryBuilder(r.settings.TelemetrySettings); err != nil {
 		return err
