@@ -15,7 +15,7 @@ func (s *Stage) watchHealth() {
 	judge := newJudge(s.settings.Health, &books)
 	s.watch.Go(func() {
 		health.Watch(s.ended, s.host, s.logger, s.settings.Name, func(now time.Time) error {
-			err := s.refused.Check(now)
+			err := errors.Join(s.refused.Check(now), s.invalid.Check(now))
 			if s.settings.Health != (HealthConfig{}) {
 				books = s.Books()
 				err = errors.Join(err, judge.check(now, s.queue.Config().Capacity))
@@ -54,5 +54,5 @@ func (j *judge) check(now time.Time, capacity int) error {
 
 // lost is what did not arrive and will not.
 func (b *Books) lost() uint64 {
-	return b.DroppedNewest + b.DroppedOldest + b.DroppedLowPriority + b.DeadLettered
+	return b.DroppedNewest + b.DroppedOldest + b.DroppedLowPriority + b.DeadLettered + b.Lost
 }

@@ -48,6 +48,7 @@ type TelemetryBuilder struct {
 	KernelpipeStageFiltered           metric.Int64ObservableCounter
 	KernelpipeStageForeign            metric.Int64Counter
 	KernelpipeStageInFlight           metric.Int64ObservableGauge
+	KernelpipeStageInvalid            metric.Int64Counter
 	KernelpipeStageMemory             metric.Int64ObservableGauge
 	KernelpipeStageOldestAge          metric.Float64ObservableGauge
 	KernelpipeStageQueued             metric.Int64ObservableGauge
@@ -583,6 +584,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.KernelpipeStageInFlight, err = builder.meter.Int64ObservableGauge(
 		"otelcol_kernelpipe_stage_in_flight",
 		metric.WithDescription("Events that were taken from the queue and that the next component has not accepted yet. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeStageInvalid, err = builder.meter.Int64Counter(
+		"otelcol_kernelpipe_stage_invalid",
+		metric.WithDescription("Elements of the queue that are no events, as other programs may push them. They go no further, and are among the delivered. [Development]"),
 		metric.WithUnit("{event}"),
 	)
 	errs = errors.Join(errs, err)

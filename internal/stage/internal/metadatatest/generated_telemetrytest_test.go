@@ -118,6 +118,7 @@ func TestSetupTelemetry(t *testing.T) {
 	}))
 	tb.KernelpipeDrainInvalid.Add(context.Background(), 1)
 	tb.KernelpipeStageForeign.Add(context.Background(), 1)
+	tb.KernelpipeStageInvalid.Add(context.Background(), 1)
 	tb.KernelpipeStageSourcesRefused.Add(context.Background(), 1)
 	AssertEqualKernelpipeDrainCapacity(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
@@ -177,6 +178,9 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualKernelpipeStageInFlight(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualKernelpipeStageInvalid(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualKernelpipeStageMemory(t, testTel,
