@@ -103,27 +103,28 @@ type probesStart struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	probesMapCounters          = "counters"
-	probesMapEnded             = "ended"
-	probesMapEvents            = "events"
-	probesMapMissed            = "missed"
-	probesMapOwners            = "owners"
-	probesMapRingBooks         = "ring_books"
-	probesMapStarts            = "starts"
-	probesMapStartsByTid       = "starts_by_tid"
-	probesProgFindSelf         = "find_self"
-	probesProgInetSockSetState = "inet_sock_set_state"
-	probesProgSchedProcessExec = "sched_process_exec"
-	probesProgSchedProcessExit = "sched_process_exit"
-	probesProgSchedProcessFork = "sched_process_fork"
-	probesProgSysEnter         = "sys_enter"
-	probesProgSysEnterByTid    = "sys_enter_by_tid"
-	probesProgSysExit          = "sys_exit"
-	probesProgSysExitByTid     = "sys_exit_by_tid"
-	probesProgTcpRetransmitSkb = "tcp_retransmit_skb"
-	probesVarOwnGeneration     = "own_generation"
-	probesVarSelf              = "self"
-	probesVarSettings          = "settings"
+	probesMapCounters             = "counters"
+	probesMapEnded                = "ended"
+	probesMapEvents               = "events"
+	probesMapMissed               = "missed"
+	probesMapOwners               = "owners"
+	probesMapRingBooks            = "ring_books"
+	probesMapStarts               = "starts"
+	probesMapStartsByTid          = "starts_by_tid"
+	probesProgFindSelf            = "find_self"
+	probesProgInetSockSetState    = "inet_sock_set_state"
+	probesProgSchedProcessExec    = "sched_process_exec"
+	probesProgSchedProcessExit    = "sched_process_exit"
+	probesProgSchedProcessFork    = "sched_process_fork"
+	probesProgSysEnter            = "sys_enter"
+	probesProgSysEnterByTid       = "sys_enter_by_tid"
+	probesProgSysExit             = "sys_exit"
+	probesProgSysExitByTid        = "sys_exit_by_tid"
+	probesProgTcpRetransmitSkb    = "tcp_retransmit_skb"
+	probesProgTcpRetransmitSynack = "tcp_retransmit_synack"
+	probesVarOwnGeneration        = "own_generation"
+	probesVarSelf                 = "self"
+	probesVarSettings             = "settings"
 )
 
 // loadProbes returns the embedded CollectionSpec for probes.
@@ -168,16 +169,17 @@ type probesSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type probesProgramSpecs struct {
-	FindSelf         *ebpf.ProgramSpec `ebpf:"find_self"`
-	InetSockSetState *ebpf.ProgramSpec `ebpf:"inet_sock_set_state"`
-	SchedProcessExec *ebpf.ProgramSpec `ebpf:"sched_process_exec"`
-	SchedProcessExit *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
-	SchedProcessFork *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
-	SysEnter         *ebpf.ProgramSpec `ebpf:"sys_enter"`
-	SysEnterByTid    *ebpf.ProgramSpec `ebpf:"sys_enter_by_tid"`
-	SysExit          *ebpf.ProgramSpec `ebpf:"sys_exit"`
-	SysExitByTid     *ebpf.ProgramSpec `ebpf:"sys_exit_by_tid"`
-	TcpRetransmitSkb *ebpf.ProgramSpec `ebpf:"tcp_retransmit_skb"`
+	FindSelf            *ebpf.ProgramSpec `ebpf:"find_self"`
+	InetSockSetState    *ebpf.ProgramSpec `ebpf:"inet_sock_set_state"`
+	SchedProcessExec    *ebpf.ProgramSpec `ebpf:"sched_process_exec"`
+	SchedProcessExit    *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
+	SchedProcessFork    *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
+	SysEnter            *ebpf.ProgramSpec `ebpf:"sys_enter"`
+	SysEnterByTid       *ebpf.ProgramSpec `ebpf:"sys_enter_by_tid"`
+	SysExit             *ebpf.ProgramSpec `ebpf:"sys_exit"`
+	SysExitByTid        *ebpf.ProgramSpec `ebpf:"sys_exit_by_tid"`
+	TcpRetransmitSkb    *ebpf.ProgramSpec `ebpf:"tcp_retransmit_skb"`
+	TcpRetransmitSynack *ebpf.ProgramSpec `ebpf:"tcp_retransmit_synack"`
 }
 
 // probesMapSpecs contains maps before they are loaded into the kernel.
@@ -259,16 +261,17 @@ type probesVariables struct {
 //
 // It can be passed to loadProbesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probesPrograms struct {
-	FindSelf         *ebpf.Program `ebpf:"find_self"`
-	InetSockSetState *ebpf.Program `ebpf:"inet_sock_set_state"`
-	SchedProcessExec *ebpf.Program `ebpf:"sched_process_exec"`
-	SchedProcessExit *ebpf.Program `ebpf:"sched_process_exit"`
-	SchedProcessFork *ebpf.Program `ebpf:"sched_process_fork"`
-	SysEnter         *ebpf.Program `ebpf:"sys_enter"`
-	SysEnterByTid    *ebpf.Program `ebpf:"sys_enter_by_tid"`
-	SysExit          *ebpf.Program `ebpf:"sys_exit"`
-	SysExitByTid     *ebpf.Program `ebpf:"sys_exit_by_tid"`
-	TcpRetransmitSkb *ebpf.Program `ebpf:"tcp_retransmit_skb"`
+	FindSelf            *ebpf.Program `ebpf:"find_self"`
+	InetSockSetState    *ebpf.Program `ebpf:"inet_sock_set_state"`
+	SchedProcessExec    *ebpf.Program `ebpf:"sched_process_exec"`
+	SchedProcessExit    *ebpf.Program `ebpf:"sched_process_exit"`
+	SchedProcessFork    *ebpf.Program `ebpf:"sched_process_fork"`
+	SysEnter            *ebpf.Program `ebpf:"sys_enter"`
+	SysEnterByTid       *ebpf.Program `ebpf:"sys_enter_by_tid"`
+	SysExit             *ebpf.Program `ebpf:"sys_exit"`
+	SysExitByTid        *ebpf.Program `ebpf:"sys_exit_by_tid"`
+	TcpRetransmitSkb    *ebpf.Program `ebpf:"tcp_retransmit_skb"`
+	TcpRetransmitSynack *ebpf.Program `ebpf:"tcp_retransmit_synack"`
 }
 
 func (p *probesPrograms) Close() error {
@@ -283,6 +286,7 @@ func (p *probesPrograms) Close() error {
 		p.SysExit,
 		p.SysExitByTid,
 		p.TcpRetransmitSkb,
+		p.TcpRetransmitSynack,
 	)
 }
 

@@ -14,7 +14,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
+
+	"github.com/kernelpipe/kernelpipe/internal/boottime"
 )
 
 // ProcessTableConfig is the size of a process table.
@@ -191,7 +192,7 @@ func (t *ProcessTable) attach(spec *ebpf.CollectionSpec) error {
 	if adopted && kept {
 		return nil
 	}
-	since := bootNow()
+	since := boottime.Now()
 	if !kept {
 		atomic.StoreUint64(&state.SinceNs, 0) // so that entries are renewed
 	}
@@ -449,12 +450,4 @@ func (t *ProcessTable) Close() {
 			group.Close()
 		}
 	}
-}
-
-func bootNow() uint64 {
-	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil { // only for a clock that the kernel lacks
-		return 0
-	}
-	return uint64(now.Nano())
 }

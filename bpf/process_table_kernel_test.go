@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/kernelpipe/kernelpipe/internal/boottime"
 	"github.com/kernelpipe/kernelpipe/internal/testprogram"
 )
 
@@ -102,7 +103,7 @@ func TestTableFollowsAProcess(t *testing.T) {
 	table := openTable(t, directory(t, ""), config)
 	defer table.Close()
 	first, program := brief(t, "first"), brief(t, "second program")
-	before := bootNow()
+	before := boottime.Now()
 	cmd := exec.Command(first, program)
 	require.NoError(t, cmd.Start())
 	execs := table.Execs(uint32(cmd.Process.Pid))
@@ -383,7 +384,7 @@ func TestProgramsExecutedInAGap(t *testing.T) {
 		10*time.Second, time.Millisecond)
 	require.NoError(t, unix.Waitid(unix.P_PID, ending.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil), "it stays a zombie")
 
-	gap := bootNow()
+	gap := boottime.Now()
 	second := openTable(t, dir, config)
 	same := func(table *ProcessTable) {
 		t.Helper()
@@ -463,7 +464,7 @@ func TestBlankEntriesAreLeftAlone(t *testing.T) {
 	defer table.Close()
 	processes := table.entries.maps[processTableMapProcesses]
 	own := processOf(t, table, os.Getpid())
-	forked := []processTableKpProcessId{{StartNs: own.Start, Tgid: own.TGID}, {StartNs: bootNow(), Tgid: 1 << 40}}
+	forked := []processTableKpProcessId{{StartNs: own.Start, Tgid: own.TGID}, {StartNs: boottime.Now(), Tgid: 1 << 40}}
 	var blank processTableKpProcessEntry
 	for _, id := range forked {
 		require.NoError(t, processes.Update(&id, &blank, ebpf.UpdateAny))

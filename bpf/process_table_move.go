@@ -10,6 +10,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/kernelpipe/kernelpipe/internal/boottime"
 )
 
 // How a table is brought up to date that other programs, or none at all, have kept for a while, and how it is moved to
@@ -231,7 +233,7 @@ func (t *ProcessTable) countLiving() error {
 	if err := t.iterate(); err != nil {
 		return err
 	}
-	now := bootNow()
+	now := boottime.Now()
 	processes := t.entries.maps[processTableMapProcesses]
 	return all(processes, func(id key, entry processTableKpProcessEntry) error {
 		if entry.Id != id || entry.ExitNs != 0 || uint16(entry.Seen) == state.Living { // being made, noted before, or alive

@@ -10,15 +10,18 @@ import (
 
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
+
+	"github.com/kernelpipe/kernelpipe/internal/boottime"
 )
 
 // btfPath is where the kernel offers its type information.
 const btfPath = "/sys/kernel/btf/vmlinux"
 
-// CheckRequirements says what this kernel or process lacks for kernelpipe: type information, or capabilities. All
-// that is missing is named at once.
+// CheckRequirements says what this kernel or process lacks for kernelpipe: type information, capabilities, or a clock that
+// can be compared with the kernel's. All that is missing is named at once.
 func CheckRequirements() error {
-	return errors.Join(checkBTF(btfPath), checkCapabilities(effectiveCapabilities))
+	_, err := boottime.Offset()
+	return errors.Join(checkBTF(btfPath), checkCapabilities(effectiveCapabilities), err)
 }
 
 // raiseMemoryLimit lets the process have as much BPF memory as it asks for: kernels before 5.11 count it as locked memory,

@@ -20,7 +20,6 @@ const (
 	SeriesOverflow SeriesFlags = 1 // what the cardinality limit keeps from a series of its own
 	SeriesProcess  SeriesFlags = 2 // the process is known, so a UID of 0 is root
 	SeriesExit     SeriesFlags = 4 // ExitCode is one
-	SeriesNetwork  SeriesFlags = 8 // a port of 0 is one
 )
 
 // SeriesName says what Series.Name is; enum kp_series_name.

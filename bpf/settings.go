@@ -76,7 +76,7 @@ func (s *Settings) programs(taskStorage bool) []string {
 	need(systemCalls && !taskStorage, probesProgSysEnterByTid, probesProgSysExitByTid)
 	// Whose a connection is that ends or retransmits is known from its beginning.
 	need(s.Network.wants(1<<networkConnect|1<<networkClose|1<<networkRetransmit), probesProgInetSockSetState)
-	need(s.Network.wants(1<<networkRetransmit), probesProgTcpRetransmitSkb)
+	need(s.Network.wants(1<<networkRetransmit), probesProgTcpRetransmitSkb, probesProgTcpRetransmitSynack)
 	need(s.Process.wants(1<<processFork), probesProgSchedProcessFork)
 	need(s.Process.wants(1<<processExec), probesProgSchedProcessExec)
 	need(s.Process.wants(1<<processExit), probesProgSchedProcessExit)

@@ -13,6 +13,8 @@ const (
 	syscallWrite
 	syscallCopy
 	syscallSendfile
+	syscallSend
+	syscallSendMessage
 	syscallReceive
 	syscallReceiveMessage
 	syscallSendMany
@@ -63,6 +65,8 @@ const (
 // accept also those that need to know whose the connection is.
 var syscallOperations = [syscallKindCount][categories]uint32{
 	syscallRead:           {categoryNetwork: 1 << networkReceive, categoryFilesystem: 1 << filesystemRead},
+	syscallSend:           {categoryNetwork: 1 << networkSend},
+	syscallSendMessage:    {categoryNetwork: 1 << networkSend},
 	syscallReceive:        {categoryNetwork: 1 << networkReceive},
 	syscallReceiveMessage: {categoryNetwork: 1 << networkReceive},
 	syscallWrite:          {categoryNetwork: 1 << networkSend, categoryFilesystem: 1 << filesystemWrite},
@@ -92,9 +96,11 @@ func syscallKinds() map[int]syscallKind {
 	kinds := map[int]syscallKind{}
 	for kind, names := range map[syscallKind][]string{
 		syscallRead:           {"read", "readv", "pread64", "preadv", "preadv2"},
-		syscallWrite:          {"write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg"},
+		syscallWrite:          {"write", "writev", "pwrite64", "pwritev", "pwritev2"},
 		syscallCopy:           {"splice", "copy_file_range"},
 		syscallSendfile:       {"sendfile"},
+		syscallSend:           {"sendto"},
+		syscallSendMessage:    {"sendmsg"},
 		syscallReceive:        {"recvfrom"},
 		syscallReceiveMessage: {"recvmsg"},
 		syscallSendMany:       {"sendmmsg"},

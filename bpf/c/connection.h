@@ -3,48 +3,52 @@
 #ifndef KERNELPIPE_CONNECTION_H
 #define KERNELPIPE_CONNECTION_H
 
-static __always_inline void emit_connection(struct sock *sk, const struct kp_owner *owner, __u16 operation, __u64 duration, __s64 result)
+/* Is an event of this connection wanted? */
+static __always_inline bool wants_connection(const struct kp_owner *owner, __u16 operation, __u64 duration, __s64 result)
 {
 	const struct filter *filter = &settings.filter[KP_CATEGORY_NETWORK];
 	struct kp_process nobody = {};
-	const struct kp_process *process = owner ? &owner->process : &nobody;
-	struct kp_event *event;
 
 	if (owner && owner->ignored)
-		return;
+		return false;
 	if (!wants_operation(filter, operation) || ((filter->flags & FILTER_ERRORS_ONLY) && !failed(result)))
-		return;
-	if (duration < filter->min_duration_ns || !wants_process(filter, process) || !sampled(filter))
+		return false;
+	return duration >= filter->min_duration_ns && wants_process(filter, owner ? &owner->process : &nobody);
+}
+
+static __always_inline void emit_connection(struct sock *sk, const struct kp_owner *owner, __u16 operation, __u64 duration, __s64 result)
+{
+	struct kp_event *event;
+
+	if (!wants_connection(owner, operation, duration, result) || !sampled(&settings.filter[KP_CATEGORY_NETWORK]))
 		return;
 	event = reserve(KP_CATEGORY_NETWORK, operation, bpf_ktime_get_boot_ns());
 	if (!event)
 		return;
-	event->process = *process;
-	event->exec_number = owner ? owner->exec_number : 0;
+	if (owner) {
+		event->process = owner->process;
+		event->exec_number = owner->exec_number;
+	} else if (operation != KP_NETWORK_RETRANSMIT) {
+		event->flags |= KP_FLAG_NO_DURATION;
+	}
 	event->duration_ns = duration;
 	event->result = result;
-	if (!owner && operation != KP_NETWORK_RETRANSMIT)
-		event->flags |= KP_FLAG_NO_DURATION;
 	describe_sock(&event->network, sk);
 	submit(event);
 }
 
-/* A socket leaves SYN_SENT: connected, refused, timed out, or given up. */
-static __always_inline void connect_ended(struct sock *sk, struct kp_owner *owner, bool established, __u64 duration)
+/* A connect that is under way ends without a connection: refused, timed out, or given up. */
+static __always_inline void connect_failed(struct sock *sk, struct kp_owner *owner, __u64 duration)
 {
-	bool in_call = owner && owner->connecting == CONNECTING_IN_CALL;
-	int error = 0;
+	/* Set before the state: tcp_reset() in net/ipv4/tcp_input.c, tcp_write_err() in tcp_timer.c. */
+	int error = BPF_CORE_READ(sk, sk_err);
 
-	if (!established) {
-		/* Set before the state: tcp_reset() in net/ipv4/tcp_input.c, tcp_write_err() in tcp_timer.c. */
-		error = BPF_CORE_READ(sk, sk_err);
-		if (!error && in_call) /* no free port, say: only connect(2) returns why, so its exit reports it */
-			return;
-		if (error && owner)
-			owner->connecting = CONNECTING_FAILED;
-		if (!error)
-			error = ECANCELED; /* the socket was closed while connecting */
-	}
+	if (!error && owner && owner->connecting == CONNECTING_IN_CALL && !BPF_CORE_READ((struct tcp_sock *)sk, packets_out))
+		return; /* nothing was sent, for want of a port, say: only the call returns why, so its exit reports it */
+	if (error && owner)
+		owner->connecting = CONNECTING_FAILED;
+	if (!error)
+		error = ECANCELED; /* the socket was closed while connecting */
 	emit_connection(sk, owner, KP_NETWORK_CONNECT, duration, -error);
 }
 
@@ -52,47 +56,111 @@ static __always_inline void connect_ended(struct sock *sk, struct kp_owner *owne
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(inet_sock_set_state, struct sock *sk, int from, int to)
 {
-	__u64 key = (__u64)(unsigned long)sk;
 	struct kp_owner *owner;
-	__u64 now, since;
+	struct sock *held;
+	__u64 key, now, since;
+	bool connects;
 
-	if (silent() || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+	if (silent() || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || joins(sk))
 		return 0;
-	if (to == TCP_SYN_SENT) { /* in connect(2), in its task */
-		own_sock(sk, CONNECTING_IN_CALL);
+	if (to == TCP_SYN_SENT) { /* in connect(2), or in a call that starts a handshake by the way; in its task */
+		own_sock(held_sock(sk), CONNECTING_IN_CALL);
 		return 0;
 	}
-	if (to != TCP_ESTABLISHED && to != TCP_CLOSE)
+	if (from == TCP_SYN_SENT ? to == TCP_SYN_RECV : to != TCP_ESTABLISHED && to != TCP_CLOSE && from != TCP_SYN_RECV)
 		return 0;
-	if (from != TCP_SYN_SENT && to == TCP_ESTABLISHED) /* an accepted one; it is noted at accept(2) */
-		return 0;
-	if (from == TCP_CLOSE || from == TCP_LISTEN || from == TCP_SYN_RECV || from == TCP_NEW_SYN_RECV)
+	if (from == TCP_CLOSE || from == TCP_LISTEN || from == TCP_NEW_SYN_RECV)
 		return 0;
 
-	owner = owner_of(sk);
+	held = held_sock(sk);
+	key = (__u64)(unsigned long)held;
+	owner = owner_of(held);
+	/* Both sides may have sent a SYN, to each other or to themselves. Else SYN_RECV is of a connection to be accepted. */
+	connects = from == TCP_SYN_SENT || (from == TCP_SYN_RECV && owner && is_connecting(owner));
+	if (!connects && (to != TCP_CLOSE || (from == TCP_SYN_RECV && !owner)))
+		return 0; /* an accepted one; it is noted at accept(2) */
 	now = bpf_ktime_get_boot_ns();
 	since = owner ? owner->since_ns : now;
-	if (from == TCP_SYN_SENT) {
-		connect_ended(sk, owner, to == TCP_ESTABLISHED, now - since);
-		if (owner && to == TCP_ESTABLISHED) {
+	if (connects && to == TCP_ESTABLISHED) {
+		emit_connection(sk, owner, KP_NETWORK_CONNECT, now - since, 0);
+		if (owner) {
 			owner->since_ns = now;
 			owner->connecting = CONNECTING_DONE;
 		}
-	} else {
-		emit_connection(sk, owner, KP_NETWORK_CLOSE, now - since, 0);
+		return 0;
 	}
-	if (to == TCP_CLOSE && owner && owner->connecting != CONNECTING_FAILED)
+	if (connects)
+		connect_failed(sk, owner, now - since);
+	else if (!owner || owner->connecting != CONNECTING_GIVEN_UP)
+		emit_connection(sk, owner, KP_NETWORK_CLOSE, now - since, 0);
+	if (!owner)
+		return 0;
+	if (to != TCP_CLOSE)
+		owner->connecting = CONNECTING_GIVEN_UP;
+	else if (owner->connecting != CONNECTING_FAILED)
 		bpf_map_delete_elem(&owners, &key); /* gone already: evicted meanwhile */
 	return 0;
 }
 
-/* include/trace/events/tcp.h */
-SEC("tp_btf/tcp_retransmit_skb")
-int BPF_PROG(tcp_retransmit_skb, struct sock *sk)
+/*
+ * A retransmitted buffer is as many segments as it is cut into, 4,096 at most here. That is enough for 64 KiB in the
+ * smallest segments, and for 512 KiB (GSO_MAX_SIZE in include/linux/netdevice.h) in segments of 128 bytes.
+ */
+#define MAX_SEGMENTS 4096
+
+/* One segment that was sent again. It takes a number, as global functions of older kernels take no other pointers. */
+__noinline int emit_segment(__u64 socket)
 {
-	if (silent())
+	struct sock *sk = (struct sock *)(unsigned long)socket;
+
+	emit_connection(sk, owner_of(held_sock(sk)), KP_NETWORK_RETRANSMIT, 0, 0);
+	return 0;
+}
+
+/*
+ * include/trace/events/tcp.h. One event for each segment, so that their number is what TcpRetransSegs counts. Where the
+ * tracepoint is for failed attempts too, it says so (Linux 6.15).
+ */
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb, int error)
+{
+	struct tcp_skb_cb *control;
+	__u64 socket = 0;
+	__u32 segments;
+
+	if (silent() || bpf_probe_read_kernel(&socket, sizeof(socket), &ctx[0])) /* sk as a number; it can't fail */
 		return 0;
-	emit_connection(sk, owner_of(sk), KP_NETWORK_RETRANSMIT, 0, 0);
+	if (bpf_core_field_exists(struct trace_event_raw_tcp_retransmit_skb, err) && error)
+		return 0;
+	control = (struct tcp_skb_cb *)__builtin_preserve_access_index(&skb->cb);
+	segments = BPF_CORE_READ(control, tcp_gso_segs);
+	for (__u32 i = 0; i < MAX_SEGMENTS; i++) {
+		if (i >= segments)
+			return 0;
+		emit_segment(socket);
+	}
+	if (wants_connection(owner_of(held_sock(sk)), KP_NETWORK_RETRANSMIT, 0, 0))
+		count_lost(KP_CATEGORY_NETWORK, segments - MAX_SEGMENTS);
+	return 0;
+}
+
+/* include/trace/events/tcp.h. The answer to a SYN is sent again: there is no socket yet, only a request for one. */
+SEC("tp_btf/tcp_retransmit_synack")
+int BPF_PROG(tcp_retransmit_synack, struct sock *listener, struct request_sock *request)
+{
+	struct sock_common *common = (struct sock_common *)request;
+	const struct filter *filter = &settings.filter[KP_CATEGORY_NETWORK];
+	struct kp_event *event;
+
+	if (silent() || !wants_connection(NULL, KP_NETWORK_RETRANSMIT, 0, 0) || !sampled(filter))
+		return 0;
+	event = reserve(KP_CATEGORY_NETWORK, KP_NETWORK_RETRANSMIT, bpf_ktime_get_boot_ns());
+	if (!event)
+		return 0;
+	event->network.protocol = IPPROTO_TCP;
+	event->network.local_port = BPF_CORE_READ(common, skc_num);
+	describe_common(&event->network, common);
+	submit(event);
 	return 0;
 }
 

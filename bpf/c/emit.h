@@ -95,6 +95,17 @@ static __always_inline struct kp_event *reserve(__u32 category, __u16 operation,
 	return event;
 }
 
+/* Counts n events that get no further. */
+static __always_inline void count_lost(__u32 category, __u64 n)
+{
+	struct kp_counts *counts = bpf_map_lookup_elem(&counters, &category);
+
+	if (!counts)
+		return;
+	ADD(counts->produced, n);
+	ADD(counts->lost, n);
+}
+
 static __always_inline void submit(struct kp_event *event)
 {
 	bpf_ringbuf_submit(event, wakeup_flags());

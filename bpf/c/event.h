@@ -82,7 +82,7 @@ struct kp_process {
  */
 #define KP_EXEC_NUMBER(self_exec_id) ((__u16)(1 + (__u32)(self_exec_id) % 65535)) /* 32 bits divide faster */
 
-/* 40 bytes; IPv4 addresses stand in the first 4 bytes. Ports are in host order. */
+/* 40 bytes; IPv4 addresses stand in the first 4 bytes. Ports are in host order. What is not known is 0. */
 struct kp_network {
 	__u16 family;   /* AF_INET 2, AF_INET6 10, AF_UNIX 1, … */
 	__u16 protocol; /* IPPROTO_TCP 6, IPPROTO_UDP 17, … */

@@ -68,15 +68,20 @@ enum bpf_func_id {
 #define SIGSYS 31
 #define SIGNAL_BIT(signal) (1UL << ((signal) - 1))
 
+#define AF_UNSPEC 0
 #define AF_INET 2
 #define AF_INET6 10
+#define AF_SMC 43
 #define IPPROTO_TCP 6
+#define IPPROTO_SMC 256
+#define IPPROTO_MPTCP 262
 
 /* include/net/tcp_states.h */
 enum {
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
 	TCP_SYN_RECV = 3,
+	TCP_FIN_WAIT1 = 4,
 	TCP_CLOSE = 7,
 	TCP_LISTEN = 10,
 	TCP_NEW_SYN_RECV = 12,
@@ -156,6 +161,7 @@ struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
+	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	struct in6_addr skc_v6_daddr;
@@ -172,8 +178,39 @@ struct inet_sock {
 	__be16 inet_sport;
 };
 
+struct inet_connection_sock {
+	void *icsk_ulp_data;
+};
+
 struct tcp_sock {
 	__u32 write_seq;
+	__u32 packets_out;
+	bool is_mptcp; /* it is a subflow; only in kernels with MPTCP */
+};
+
+/* A connection of MPTCP, and what its subflows, which are TCP sockets, know of it; net/mptcp/protocol.h. */
+struct mptcp_sock {
+	struct sock *first;
+};
+
+struct mptcp_subflow_context {
+	__u32 request_join : 1;
+	__u32 mp_join : 1;
+	struct sock *conn;
+};
+
+struct request_sock;
+
+struct sk_buff {
+	char cb[48];
+};
+
+struct tcp_skb_cb {
+	__u16 tcp_gso_segs;
+};
+
+struct trace_event_raw_tcp_retransmit_skb {
+	int err; /* where the tracepoint has it as an argument too */
 };
 
 struct socket {
@@ -305,6 +342,7 @@ struct pt_regs {
 	unsigned long dx;
 	unsigned long r10;
 	unsigned long r8;
+	unsigned long r9;
 	unsigned long orig_ax;
 };
 #elif defined(__TARGET_ARCH_arm64)

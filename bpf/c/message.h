@@ -8,6 +8,7 @@
 /* struct mmsghdr, struct user_msghdr and struct iovec, include/linux/socket.h and uapi/linux/uio.h, on a 64-bit kernel. */
 #define MMSGHDR_SIZE 64
 #define MMSGHDR_LEN_OFFSET 56
+#define MSGHDR_NAMELEN_OFFSET 8 /* msg_name comes first */
 #define MSGHDR_IOV_OFFSET 16
 #define MSGHDR_IOVLEN_OFFSET 24
 #define IOVEC_SIZE 16

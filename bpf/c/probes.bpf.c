@@ -11,6 +11,7 @@
 #include "emit.h"
 #include "socket.h"
 #include "message.h"
+#include "peer.h"
 #include "syscall.h"
 #include "connection.h"
 #include "process.h"

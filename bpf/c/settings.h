@@ -34,7 +34,10 @@ enum syscall_kind {
 	SYSCALL_WRITE,       /* to the descriptor in argument 0 */
 	SYSCALL_COPY,        /* to the descriptor in argument 2, else from the one in argument 0 */
 	SYSCALL_SENDFILE,    /* to the descriptor in argument 0, else from the one in argument 1 */
-	SYSCALL_RECEIVE,     /* recvfrom: as read, with a length in argument 2 and flags in argument 3 */
+	SYSCALL_SEND,        /* sendto: as write, with an address in argument 4 and its size in argument 5 */
+	SYSCALL_SEND_MESSAGE, /* sendmsg: as write, with a struct msghdr in argument 1 */
+	/* recvfrom: as read, with a length in argument 2, flags in argument 3, an address in argument 4, its size where 5 points */
+	SYSCALL_RECEIVE,
 	SYSCALL_RECEIVE_MESSAGE, /* recvmsg: as read, with a struct msghdr in argument 1 and flags in argument 2 */
 	SYSCALL_SEND_MANY,   /* sendmmsg */
 	SYSCALL_RECEIVE_MANY, /* recvmmsg: flags in argument 3 */

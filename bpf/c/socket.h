@@ -39,29 +39,104 @@ static __always_inline __u16 from_network(__u16 port)
 	return port;
 }
 
+/*
+ * The socket that a program holds where the kernel works with this TCP socket: of a subflow of MPTCP the one above it,
+ * else the same.
+ */
+static __always_inline struct sock *held_sock(struct sock *sk)
+{
+	struct mptcp_subflow_context *subflow;
+
+	if (!bpf_core_field_exists(struct tcp_sock, is_mptcp) || !BPF_CORE_READ((struct tcp_sock *)sk, is_mptcp))
+		return sk;
+	subflow = BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_ulp_data);
+	return BPF_CORE_READ(subflow, conn);
+}
+
+/* Is this TCP socket a subflow that has joined a connection of MPTCP, or is about to? */
+static __always_inline bool joins(struct sock *sk)
+{
+	struct mptcp_subflow_context *subflow;
+
+	if (!bpf_core_field_exists(struct tcp_sock, is_mptcp) || !BPF_CORE_READ((struct tcp_sock *)sk, is_mptcp))
+		return false;
+	subflow = BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_ulp_data);
+	return BPF_CORE_READ_BITFIELD_PROBED(subflow, request_join) || BPF_CORE_READ_BITFIELD_PROBED(subflow, mp_join);
+}
+
+/* Is it a socket of TCP, or of MPTCP, which is TCP with options? */
+static __always_inline bool is_tcp(__u16 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP;
+}
+
+#define MAPPED_PREFIX_SIZE 12
+
+/* Is it an IPv4 address mapped into IPv6, ::ffff:a.b.c.d? */
+static __always_inline bool is_mapped(const __u8 *address)
+{
+	const __u32 *words = (const __u32 *)address;
+
+	return !words[0] && !words[1] && !address[8] && !address[9] && address[10] == 0xff && address[11] == 0xff;
+}
+
+static __always_inline void unmap(__u8 *address)
+{
+	__u32 *words = (__u32 *)address;
+
+	words[0] = is_mapped(address) ? words[MAPPED_PREFIX_SIZE / 4] : 0;
+	words[1] = words[2] = words[3] = 0;
+}
+
+/* IPv4 over a socket of IPv6 is IPv4. The any address of such a socket is that of both. */
+static __always_inline void unmap_addresses(struct kp_network *network)
+{
+	const __u32 *remote = (const __u32 *)network->remote_address;
+
+	if (network->family != AF_INET6)
+		return;
+	if (!is_mapped(network->remote_address) &&
+	    (remote[0] || remote[1] || remote[2] || remote[3] || !is_mapped(network->local_address)))
+		return;
+	network->family = AF_INET;
+	unmap(network->local_address);
+	unmap(network->remote_address);
+}
+
+/* The addresses that a socket, or the request for one, has by now; what it doesn't have is 0. */
+static __always_inline void describe_common(struct kp_network *network, struct sock_common *common)
+{
+	__u16 family = BPF_CORE_READ(common, skc_family);
+
+	network->family = family;
+	network->remote_port = from_network(BPF_CORE_READ(common, skc_dport));
+	if (family == AF_INET) {
+		BPF_CORE_READ_INTO((__u32 *)network->local_address, common, skc_rcv_saddr);
+		BPF_CORE_READ_INTO((__u32 *)network->remote_address, common, skc_daddr);
+	} else {
+		BPF_CORE_READ_INTO(&network->local_address, common, skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(&network->remote_address, common, skc_v6_daddr.in6_u.u6_addr8);
+		unmap_addresses(network);
+	}
+}
+
 static __always_inline void describe_sock(struct kp_network *network, struct sock *sk)
 {
 	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
 
 	network->family = family;
-	network->protocol = BPF_CORE_READ(sk, sk_protocol);
+	network->protocol = is_tcp(protocol) ? IPPROTO_TCP : protocol;
 	if (family != AF_INET && family != AF_INET6)
 		return;
 	/* Not skc_num: a socket has given that back when its close is reported. */
 	network->local_port = from_network(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
-	network->remote_port = from_network(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	if (family == AF_INET) {
-		BPF_CORE_READ_INTO((__u32 *)network->local_address, sk, __sk_common.skc_rcv_saddr);
-		BPF_CORE_READ_INTO((__u32 *)network->remote_address, sk, __sk_common.skc_daddr);
-	} else {
-		BPF_CORE_READ_INTO(&network->local_address, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
-		BPF_CORE_READ_INTO(&network->remote_address, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
-	}
+	describe_common(network, &sk->__sk_common);
 }
 
 /*
  * The process behind a TCP socket. State changes and retransmissions run in whatever context the packet
- * arrived in, so the owner is noted when it is current: at connect and at accept.
+ * arrived in, so the owner is noted when it is current: at connect and at accept. The key is held_sock().
  */
 struct kp_owner {
 	struct kp_process process;
@@ -77,6 +152,7 @@ enum connecting {
 	CONNECTING_IN_CALL = 1,    /* connect(2) has not returned yet */
 	CONNECTING_BEHIND = 2,     /* connect(2) returned, the handshake goes on */
 	CONNECTING_FAILED = 3,     /* the failure is reported, a connect(2) may yet return it */
+	CONNECTING_GIVEN_UP = 4,   /* closed before it was established, which is reported; its end is not */
 };
 
 /* Bounded: where it is full the socket unused for longest loses its owner, and its close comes without one. */
@@ -134,6 +210,21 @@ static __always_inline struct kp_owner *owner_of(struct sock *sk)
 
 	/* The note of a failure is of another socket at this address, before. */
 	return owner && owner->connecting != CONNECTING_FAILED ? owner : NULL;
+}
+
+static __always_inline bool is_connecting(const struct kp_owner *owner)
+{
+	return owner->connecting == CONNECTING_IN_CALL || owner->connecting == CONNECTING_BEHIND;
+}
+
+/* The program gives up what a failed connect has left in sk; the next one begins anew. */
+static __always_inline void forget_failure(struct sock *sk)
+{
+	__u64 key = (__u64)(unsigned long)sk;
+	struct kp_owner *owner = bpf_map_lookup_elem(&owners, &key);
+
+	if (owner && owner->connecting == CONNECTING_FAILED)
+		bpf_map_delete_elem(&owners, &key); /* gone already: evicted meanwhile */
 }
 
 /* Notes the current task as the owner of sk, which it has accepted; unless sk is closed by now. */

@@ -29,7 +29,6 @@ enum kp_series_flag {
 	KP_SERIES_OVERFLOW = 1, /* what the cardinality limit keeps from a series of its own; has only view and generation */
 	KP_SERIES_PROCESS = 2,  /* the process is known, so a uid of 0 is root */
 	KP_SERIES_EXIT = 4,     /* exit_code is one */
-	KP_SERIES_NETWORK = 8,  /* a port of 0 is one */
 };
 
 enum kp_series_name {

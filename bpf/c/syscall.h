@@ -13,6 +13,7 @@
 #define SYSCALL_ARG2(regs) ((regs)->dx)
 #define SYSCALL_ARG3(regs) ((regs)->r10)
 #define SYSCALL_ARG4(regs) ((regs)->r8)
+#define SYSCALL_ARG5(regs) ((regs)->r9)
 #define ROLLED_BACK(regs) ((long)(regs)->orig_ax) /* syscall_rollback(), arch/x86/include/asm/syscall.h */
 #define X32_SYSCALL(number) ((number) >> 30 == 1) /* __X32_SYSCALL_BIT, and not -1 */
 #define EXECVE 59
@@ -26,6 +27,7 @@
 #define SYSCALL_ARG2(regs) ((regs)->regs[2])
 #define SYSCALL_ARG3(regs) ((regs)->regs[3])
 #define SYSCALL_ARG4(regs) ((regs)->regs[4])
+#define SYSCALL_ARG5(regs) ((regs)->regs[5])
 #define ROLLED_BACK(regs) ((long)(regs)->orig_x0) /* syscall_rollback(), arch/arm64/include/asm/syscall.h */
 #define X32_SYSCALL(number) false
 #define COMPAT_FIELD flags
@@ -64,6 +66,11 @@ struct call {
 	struct file *file; /* behind the descriptor, if there is one */
 	struct sock *sk;
 	const char *path;  /* in user memory */
+	/* In user memory, the address that the call was given or has given: 0, or */
+	unsigned long peer; /* … where it is, and … */
+	__u32 peer_size;
+	__u32 messages;        /* … or how many … */
+	unsigned long message; /* … struct mmsghdr, or one struct user_msghdr, name it */
 	bool partial;
 };
 
@@ -221,6 +228,33 @@ static __always_inline void transfer(struct call *call, struct file *file, bool 
 	call->bytes = call->result > 0 ? call->result : 0;
 }
 
+/* As transfer, of a call that may name the other side. What a call that failed was to return is not there. */
+static __always_inline void transfer_with(struct call *call, struct file *file, bool sends, unsigned long peer, __u32 size)
+{
+	transfer(call, file, sends);
+	if (!sends && failed(call->result))
+		return;
+	call->peer = peer;
+	call->peer_size = size;
+}
+
+static __always_inline void transfer_messages(struct call *call, struct file *file, bool sends, unsigned long message, __u32 messages)
+{
+	transfer(call, file, sends);
+	if (!sends && failed(call->result))
+		return;
+	call->message = message;
+	call->messages = messages;
+}
+
+/* Does this connect(2) end what there is, by an address of no family? */
+static __always_inline bool disconnects(const struct call *call)
+{
+	__u16 family;
+
+	return !bpf_probe_read_user(&family, sizeof(family), (const void *)call->peer) && family == AF_UNSPEC;
+}
+
 /* A transfer between two descriptors: it counts for where the bytes go, else for where they come from. */
 static __always_inline void copy(struct call *call, __u32 to, __u32 from)
 {
@@ -253,6 +287,17 @@ static __always_inline bool told_by_state(__s64 result)
 	}
 }
 
+/* The socket in whose changes of state the outcome of a connect(2) on sk shows; NULL if there is none. */
+static __always_inline struct sock *tcp_below(struct sock *sk, __u16 protocol)
+{
+	if (protocol == IPPROTO_TCP)
+		return sk;
+	/* Without MPTCP in the kernel there is no such socket. */
+	if (protocol == IPPROTO_MPTCP && bpf_core_type_exists(struct mptcp_sock))
+		return BPF_CORE_READ((struct mptcp_sock *)sk, first);
+	return NULL;
+}
+
 /*
  * A connect(2) returns. For TCP the state change reports the outcome; here only what never became one (no route, no
  * port), and the other kinds of socket. Says whether there is something to report.
@@ -260,16 +305,19 @@ static __always_inline bool told_by_state(__s64 result)
 static __always_inline bool connect_returns(struct call *call)
 {
 	struct sock *sk = call->sk;
+	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
 	__u64 key = (__u64)(unsigned long)sk;
 	struct kp_owner *owner;
 	bool reported;
 
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_SMC || protocol == IPPROTO_SMC)
+		return !told_by_state(call->result); /* a TCP socket of the kernel connects for it */
+	if (!is_tcp(protocol))
 		return call->result != -EINPROGRESS;
 	owner = bpf_map_lookup_elem(&owners, &key);
 	if (owner && owner->connecting == CONNECTING_FAILED) {
 		/* The note may be of another socket at this address, before: one that has never sent has no sequence number. */
-		reported = BPF_CORE_READ((struct tcp_sock *)sk, write_seq) != 0;
+		reported = BPF_CORE_READ((struct tcp_sock *)tcp_below(sk, protocol), write_seq) != 0;
 		bpf_map_delete_elem(&owners, &key); /* gone already: evicted meanwhile */
 		return !reported && !told_by_state(call->result);
 	}
@@ -306,6 +354,7 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 	__u8 kind = rule->kind;
 	struct file *file;
 	bool receives;
+	__u32 size = 0;
 
 	switch (kind) {
 	case SYSCALL_READ:
@@ -314,17 +363,25 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 	case SYSCALL_WRITE:
 		transfer(call, file_of(SYSCALL_ARG0(regs)), true);
 		break;
+	case SYSCALL_SEND:
+		transfer_with(call, file_of(SYSCALL_ARG0(regs)), true, SYSCALL_ARG4(regs), SYSCALL_ARG5(regs));
+		break;
+	case SYSCALL_SEND_MESSAGE:
+		transfer_messages(call, file_of(SYSCALL_ARG0(regs)), true, SYSCALL_ARG1(regs), 1);
+		break;
 	case SYSCALL_RECEIVE:
 		if (looks(SYSCALL_ARG3(regs)))
 			break;
-		transfer(call, file_of(SYSCALL_ARG0(regs)), false);
+		if (SYSCALL_ARG4(regs) && bpf_probe_read_user(&size, sizeof(size), (const void *)SYSCALL_ARG5(regs)))
+			size = 0;
+		transfer_with(call, file_of(SYSCALL_ARG0(regs)), false, SYSCALL_ARG4(regs), size);
 		if ((SYSCALL_ARG3(regs) & MSG_TRUNC) && call->bytes > SYSCALL_ARG2(regs))
 			call->bytes = SYSCALL_ARG2(regs);
 		break;
 	case SYSCALL_RECEIVE_MESSAGE:
 		if (looks(SYSCALL_ARG2(regs)))
 			break;
-		transfer(call, file_of(SYSCALL_ARG0(regs)), false);
+		transfer_messages(call, file_of(SYSCALL_ARG0(regs)), false, SYSCALL_ARG1(regs), 1);
 		if (SYSCALL_ARG2(regs) & MSG_TRUNC)
 			call->bytes = kept(SYSCALL_ARG1(regs), call->bytes);
 		break;
@@ -339,7 +396,7 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 		receives = kind == SYSCALL_RECEIVE_MANY;
 		if (receives && looks(SYSCALL_ARG3(regs)))
 			break;
-		transfer(call, file_of(SYSCALL_ARG0(regs)), !receives);
+		transfer_messages(call, file_of(SYSCALL_ARG0(regs)), !receives, SYSCALL_ARG1(regs), call->result > 0 ? call->result : 1);
 		call->bytes = add_messages(SYSCALL_ARG1(regs), call->result, receives && (SYSCALL_ARG3(regs) & MSG_TRUNC));
 		call->partial = call->result > MAX_MESSAGES;
 		break;
@@ -349,6 +406,14 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 		file = file_of(kind == SYSCALL_ACCEPT && !failed(call->result) ? call->result : SYSCALL_ARG0(regs));
 		if (!(rule->wanted & (1 << KP_CATEGORY_NETWORK)) || type_of(file) != S_IFSOCK)
 			break;
+		if (kind == SYSCALL_CONNECT) {
+			call->peer = SYSCALL_ARG1(regs);
+			call->peer_size = SYSCALL_ARG2(regs);
+			if (disconnects(call)) {
+				forget_failure(sock_of(file));
+				break;
+			}
+		}
 		call->category = KP_CATEGORY_NETWORK;
 		call->sk = sock_of(file);
 		call->operation = kind == SYSCALL_ACCEPT ? KP_NETWORK_ACCEPT : KP_NETWORK_CONNECT;
@@ -392,6 +457,17 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 }
 
 /*
+ * Did nothing happen in the network, as it would take a while? A send that starts a handshake (TCP Fast Open) and does not
+ * wait for it has sent nothing yet either. A connect that can't wait, for there is no room, has failed.
+ */
+static __always_inline bool would_block(const struct call *call)
+{
+	if (call->operation == KP_NETWORK_CONNECT)
+		return false;
+	return call->result == -EAGAIN || call->result == -EINPROGRESS || call->result == -EALREADY;
+}
+
+/*
  * Does the call belong to the category that classify found? If not it is still a system call: where that
  * category is off or leaves out the operation, and where nothing happened in it, as with a socket that
  * would block.
@@ -404,7 +480,30 @@ static __always_inline bool belongs(const struct call *call, const struct syscal
 		return false;
 	if (call->category == KP_CATEGORY_SYSCALL)
 		return true;
-	return wants_operation(filter, call->operation) && !(call->category == KP_CATEGORY_NETWORK && call->result == -EAGAIN);
+	return wants_operation(filter, call->operation) && !(call->category == KP_CATEGORY_NETWORK && would_block(call));
+}
+
+/*
+ * The socket of a call, and the other side as the call names it: where the socket has none yet, and a datagram may go to
+ * another than it has, or come from any.
+ */
+static __always_inline void describe_socket_call(struct kp_network *network, const struct call *call)
+{
+	struct peer peer = {};
+
+	describe_sock(network, call->sk);
+	if (network->family != AF_INET && network->family != AF_INET6)
+		return;
+	if (network->protocol == IPPROTO_TCP && network->remote_port)
+		return;
+	if (call->operation == KP_NETWORK_CONNECT && !failed(call->result))
+		return;
+	if (call->message)
+		peer_of_messages(&peer, call->message, call->messages);
+	else
+		read_peer(&peer, call->peer, call->peer_size);
+	if (peer.family != AF_UNSPEC)
+		describe_peer(network, &peer);
 }
 
 static __always_inline void emit_call(struct call *call, __u64 now)
@@ -433,7 +532,7 @@ static __always_inline void emit_call(struct call *call, __u64 now)
 	identify(&event->process);
 	event->exec_number = current_exec_number();
 	if (call->sk)
-		describe_sock(&event->network, call->sk);
+		describe_socket_call(&event->network, call);
 	else if (file)
 		COPY_NAME(event, bpf_probe_read_kernel_str, bpf_probe_read_kernel,
 			  (const char *)BPF_CORE_READ(file, f_path.dentry, d_name.name));
@@ -462,7 +561,7 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 		struct file *file = file_of(result);
 		struct sock *sk = type_of(file) == S_IFSOCK ? sock_of(file) : NULL;
 
-		if (sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP)
+		if (sk && is_tcp(BPF_CORE_READ(sk, sk_protocol)))
 			own_accepted(sk);
 	}
 	/* What nobody wants is settled here, before the costly look at files. A connect is looked at for its state. */

@@ -16,10 +16,11 @@ import (
 //   - A series that was refused in the interval before too has returningShare instead: those that keep coming have places
 //     that no number of names which come once can take.
 //   - An interval in which a series was refused ends with the removal of series that have been idle for longer than they
-//     were active, until a quarter of the places is free.
+//     were active, or for more than maxIdle intervals, until a quarter of the places is free.
 const (
 	newShare       = 8
 	returningShare = 2 * newShare
+	maxIdle        = 60
 )
 
 // admits reports whether a series that is not there may have a place.
@@ -101,8 +102,8 @@ func (r *registry) excessIdle(idle []int32, others int) []int32 {
 	return going
 }
 
-// overdue returns for how many intervals a series has been idle beyond those in which it was active.
-func (e *seriesEntry) overdue() int { return int(e.idle) - int(e.active) }
+// overdue returns for how many intervals a series has been idle beyond what it may be.
+func (e *seriesEntry) overdue() int { return int(e.idle) - int(min(e.active, maxIdle)) }
 
 func (e *seriesEntry) isOverflow() bool { return e.series.Flags&bpf.SeriesOverflow != 0 }
 

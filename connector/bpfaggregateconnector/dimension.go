@@ -342,10 +342,10 @@ func dimensions() []dimension {
 			},
 			take: func(e *event.Enriched, s *bpf.Series) {
 				if n := internet(e); n != nil {
-					takeAddress(s, &s.LocalAddress, n.Family, n.LocalAddress)
+					takeAddress(&s.LocalAddress, n.Family, n.LocalAddress)
 				}
 			},
-			put: func(a pcommon.Map, s *bpf.Series) { putAddress(a, "network.local.address", s, s.LocalAddress) },
+			put: func(a pcommon.Map, s *bpf.Series) { putAddress(a, "network.local.address", s.LocalAddress) },
 		},
 		{
 			name: "network.local.port", description: "the local port",
@@ -355,12 +355,11 @@ func dimensions() []dimension {
 			},
 			take: func(e *event.Enriched, s *bpf.Series) {
 				if n := internet(e); n != nil {
-					s.Flags |= bpf.SeriesNetwork
 					s.LocalPort = n.LocalPort
 				}
 			},
 			put: func(a pcommon.Map, s *bpf.Series) {
-				putNumber(a, "network.local.port", int64(s.LocalPort), s.Flags&bpf.SeriesNetwork != 0)
+				putNumber(a, "network.local.port", int64(s.LocalPort), s.LocalPort != 0)
 			},
 		},
 		{
@@ -371,10 +370,10 @@ func dimensions() []dimension {
 			},
 			take: func(e *event.Enriched, s *bpf.Series) {
 				if n := internet(e); n != nil {
-					takeAddress(s, &s.PeerAddress, n.Family, n.RemoteAddress)
+					takeAddress(&s.PeerAddress, n.Family, n.RemoteAddress)
 				}
 			},
-			put: func(a pcommon.Map, s *bpf.Series) { putAddress(a, "network.peer.address", s, s.PeerAddress) },
+			put: func(a pcommon.Map, s *bpf.Series) { putAddress(a, "network.peer.address", s.PeerAddress) },
 		},
 		{
 			name: "network.peer.port", description: "the port of the other side",
@@ -384,12 +383,11 @@ func dimensions() []dimension {
 			},
 			take: func(e *event.Enriched, s *bpf.Series) {
 				if n := internet(e); n != nil {
-					s.Flags |= bpf.SeriesNetwork
 					s.PeerPort = n.RemotePort
 				}
 			},
 			put: func(a pcommon.Map, s *bpf.Series) {
-				putNumber(a, "network.peer.port", int64(s.PeerPort), s.Flags&bpf.SeriesNetwork != 0)
+				putNumber(a, "network.peer.port", int64(s.PeerPort), s.PeerPort != 0)
 			},
 		},
 		{
@@ -449,17 +447,20 @@ func internet(e *event.Enriched) *event.Network {
 	return nil
 }
 
-// takeAddress keeps all addresses in one form, so that a series needs no family to tell them apart.
-func takeAddress(s *bpf.Series, to *[16]byte, family uint16, address [16]byte) {
-	s.Flags |= bpf.SeriesNetwork
+// takeAddress keeps all addresses in one form, so that a series needs no family to tell them apart. One of zeros means
+// any address, or that it is not known; it stays zeros.
+func takeAddress(to *[16]byte, family uint16, address [16]byte) {
 	if family == familyIPv4 {
-		address = netip.AddrFrom4([4]byte(address[:4])).As16()
+		ipv4 := netip.AddrFrom4([4]byte(address[:4]))
+		if address = [16]byte{}; !ipv4.IsUnspecified() {
+			address = ipv4.As16()
+		}
 	}
 	*to = address
 }
 
-func putAddress(a pcommon.Map, key string, s *bpf.Series, address [16]byte) {
-	if s.Flags&bpf.SeriesNetwork != 0 {
+func putAddress(a pcommon.Map, key string, address [16]byte) {
+	if address != [16]byte{} {
 		a.PutStr(key, netip.AddrFrom16(address).Unmap().String())
 	}
 }

@@ -126,6 +126,12 @@ func TestDimensions(t *testing.T) {
 		*e.Network() = event.Network{Family: familyIPv4, Protocol: protocolTCP, LocalPort: 40000, RemotePort: 443,
 			LocalAddress: [16]byte{127, 0, 0, 1}, RemoteAddress: [16]byte{192, 0, 2, 7}}
 	})
+	unknown := example(event.CategoryNetwork, event.NetworkConnect, "curl", func(e *event.Event) {
+		*e.Network() = event.Network{Family: familyIPv4, Protocol: protocolTCP}
+	})
+	unknown6 := example(event.CategoryNetwork, event.NetworkConnect, "curl", func(e *event.Event) {
+		*e.Network() = event.Network{Family: familyIPv6, Protocol: protocolTCP}
+	})
 	named := func(e event.Event, name string) event.Event {
 		e.SetName(name)
 		return e
@@ -175,6 +181,12 @@ func TestDimensions(t *testing.T) {
 		{"network.local.port", network, event.Context{}, "network.local.port=40000(Int);"},
 		{"network.peer.address", network, event.Context{}, "network.peer.address=192.0.2.7(Str);"},
 		{"network.peer.port", network, event.Context{}, "network.peer.port=443(Int);"},
+		// What is not known of an address is left out.
+		{"network.local.address", unknown, event.Context{}, ""},
+		{"network.local.port", unknown, event.Context{}, ""},
+		{"network.peer.address", unknown, event.Context{}, ""},
+		{"network.peer.address", unknown6, event.Context{}, ""},
+		{"network.peer.port", unknown, event.Context{}, ""},
 		// Of a path that the probes had to cut no part is taken for the name of the executable.
 		{dimensionExecutable, exec(longPath), event.Context{}, "process.executable.name=thread(Str);"},
 		{dimensionExecutable, exec(longPath), known, "process.executable.name=a-program-with-a-long-n(Str);"},
@@ -353,6 +365,66 @@ func TestReturningSeries(t *testing.T) {
 		assert.EqualValues(t, back+i, find(1, back+i).PID)
 	}
 	assert.Less(t, r.used, 1777+20+60, "few others are taken for those that are back")
+}
+
+// TestRegistryUnderAnyLoad: whatever comes in whatever order, the counts are those of the entries, no limit is exceeded, and
+// nothing that was active in an interval goes at its end.
+func TestRegistryUnderAnyLoad(t *testing.T) {
+	for seed := range uint64(50) {
+		random := rand.New(rand.NewPCG(seed, 5))
+		r, find := newTestRegistry(2 + random.IntN(60))
+		for range 40 {
+			active := map[bpf.Series]bool{}
+			for range random.IntN(300) {
+				active[find(uint64(random.IntN(4)), 1+random.IntN(200))] = true
+				require.LessOrEqual(t, len(r.index), r.view.limit)
+			}
+			if random.IntN(5) == 0 { // as after a restart
+				for i := range r.entries {
+					if e := &r.entries[i]; e.number != 0 && !e.isOverflow() {
+						r.count(e, -1)
+						e.cgroup = unknownCgroup
+						r.count(e, 1)
+					}
+				}
+			}
+			going := r.endInterval(r.intervalStart+1000, 0)
+			for _, i := range going {
+				require.False(t, active[r.entries[i].series])
+				require.False(t, r.entries[i].isOverflow())
+			}
+			r.remove(going)
+			used, cgroups := 0, map[uint64]int{}
+			for series, i := range r.index {
+				entry := &r.entries[i]
+				require.Equal(t, series, entry.series)
+				if !entry.isOverflow() {
+					used++
+					cgroups[entry.cgroup]++
+				}
+			}
+			require.Equal(t, used, r.used)
+			require.Equal(t, cgroups, r.cgroups)
+			require.Len(t, r.entries, len(r.index)+len(r.free))
+			require.EqualValues(t, len(r.index), r.active.Load())
+		}
+	}
+}
+
+// TestIdleForLong: having been active for long does not keep a series for ever where there is no room.
+func TestIdleForLong(t *testing.T) {
+	r, find := newTestRegistry(2)
+	end := func() []int32 { return r.endInterval(r.intervalStart+1000, 0) }
+	for range 2 * maxIdle {
+		find(1, 1)
+		require.Empty(t, end())
+	}
+	for range maxIdle {
+		require.Equal(t, r.overflow(), find(1, 2))
+		require.Empty(t, end())
+	}
+	find(1, 2)
+	assert.Len(t, end(), 1)
 }
 
 func BenchmarkFindSeries(b *testing.B) {

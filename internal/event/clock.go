@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/kernelpipe/kernelpipe/internal/boottime"
 )
 
 // Clock converts the times of events, ns of the boot-time clock, to Unix time. The zero Clock takes them
@@ -29,7 +31,7 @@ func (c Clock) Unix(bootNs uint64) pcommon.Timestamp {
 
 // Now returns the boot-time clock in ns, the kernel's bpf_ktime_get_boot_ns(). On other systems than
 // Linux it is 0.
-func (Clock) Now() uint64 { return bootNow() }
+func (Clock) Now() uint64 { return boottime.Now() }
 
 // clockAge is how long a comparison of the two clocks is good for. It takes 30 system calls.
 const clockAge = 10 * time.Second

@@ -4,14 +4,20 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kernelpipe/kernelpipe/internal/boottime"
 )
 
 // How often the clocks are compared; the comparison that took the least time counts.
 const comparisons = 10
 
-// bootOffset returns CLOCK_REALTIME - CLOCK_BOOTTIME. Realtime is read between two readings of boottime and
+// bootOffset returns CLOCK_REALTIME - the kernel's boot-time clock. Realtime is read between two readings of boottime and
 // taken to be in the middle, so the error is at most half of their distance.
 func bootOffset() (int64, error) {
+	ahead, err := boottime.Offset()
+	if err != nil {
+		return 0, err
+	}
 	var offset int64
 	best := int64(-1)
 	for range comparisons {
@@ -29,13 +35,5 @@ func bootOffset() (int64, error) {
 			offset = real.Nano() - (before.Nano() + distance/2)
 		}
 	}
-	return offset, nil
-}
-
-func bootNow() uint64 {
-	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil { // only for a clock that the kernel lacks, and it has had this one since 2.6.39
-		return 0
-	}
-	return uint64(now.Nano())
+	return offset + ahead, nil
 }

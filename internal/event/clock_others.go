@@ -3,5 +3,3 @@
 package event
 
 func bootOffset() (int64, error) { return 0, nil }
-
-func bootNow() uint64 { return 0 }

@@ -44,7 +44,7 @@ type Process struct {
 }
 
 // Network is the payload of CategoryNetwork; struct kp_network. Ports are numbers, not in network order.
-// An IPv4 address stands in the first 4 bytes.
+// An IPv4 address stands in the first 4 bytes. Addresses and ports that are not known are 0.
 type Network struct {
 	Family        uint16 // AF_INET 2, AF_INET6 10, …
 	Protocol      uint16 // IPPROTO_TCP 6, IPPROTO_UDP 17, …

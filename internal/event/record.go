@@ -221,18 +221,27 @@ func encodeNetwork(a pcommon.Map, n *Network) {
 	switch n.Family {
 	case familyIPv4:
 		a.PutStr(attributeNetworkType, "ipv4")
-		a.PutStr(attributeLocalAddress, netip.AddrFrom4([4]byte(n.LocalAddress[:4])).String())
-		a.PutStr(attributePeerAddress, netip.AddrFrom4([4]byte(n.RemoteAddress[:4])).String())
 	case familyIPv6:
 		a.PutStr(attributeNetworkType, "ipv6")
-		a.PutStr(attributeLocalAddress, netip.AddrFrom16(n.LocalAddress).String())
-		a.PutStr(attributePeerAddress, netip.AddrFrom16(n.RemoteAddress).String())
 	default:
 		putInt(a, attributeNetworkFamily, int64(n.Family))
 		return
 	}
-	a.PutInt(attributeLocalPort, int64(n.LocalPort))
-	a.PutInt(attributePeerPort, int64(n.RemotePort))
+	putAddress(a, attributeLocalAddress, n.Family, n.LocalAddress)
+	putInt(a, attributeLocalPort, int64(n.LocalPort))
+	putAddress(a, attributePeerAddress, n.Family, n.RemoteAddress)
+	putInt(a, attributePeerPort, int64(n.RemotePort))
+}
+
+// putAddress leaves out an address of zeros: it means any address, or that the address is not known.
+func putAddress(a pcommon.Map, key string, family uint16, address [16]byte) {
+	ip := netip.AddrFrom16(address)
+	if family == familyIPv4 {
+		ip = netip.AddrFrom4([4]byte(address[:4]))
+	}
+	if !ip.IsUnspecified() {
+		a.PutStr(key, ip.String())
+	}
 }
 
 func encodeContext(a pcommon.Map, c *Context) {

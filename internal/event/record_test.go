@@ -379,3 +379,34 @@ func FuzzDecodeRecords(f *testing.F) {
 		}
 	})
 }
+
+// What is not known of an address is left out: it is not 0.0.0.0, and no port 0.
+func TestRecordOfUnknownAddresses(t *testing.T) {
+	for name, test := range map[string]struct {
+		network Network
+		want    map[string]any
+	}{
+		"nothing, IPv4": {Network{Family: familyIPv4}, map[string]any{}},
+		"nothing, IPv6": {Network{Family: familyIPv6}, map[string]any{}},
+		"peer only": {
+			Network{Family: familyIPv4, RemotePort: 80, RemoteAddress: [16]byte{192, 0, 2, 1}},
+			map[string]any{attributePeerAddress: "192.0.2.1", attributePeerPort: int64(80)},
+		},
+		"local port only":                    {Network{Family: familyIPv6, LocalPort: 53}, map[string]any{attributeLocalPort: int64(53)}},
+		"an IPv4 address ends after 4 bytes": {Network{Family: familyIPv4, RemoteAddress: [16]byte{15: 1}}, map[string]any{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := connect()
+			*e.Network() = test.network
+			attributes := Encode(EncodingRecords, Batch{Size: Size, Data: Bytes([]Event{e})}, Clock{}).
+				ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().AsRaw()
+			got := map[string]any{}
+			for _, key := range []string{attributeLocalAddress, attributeLocalPort, attributePeerAddress, attributePeerPort} {
+				if value, ok := attributes[key]; ok {
+					got[key] = value
+				}
+			}
+			assert.Equal(t, test.want, got)
+		})
+	}
+}

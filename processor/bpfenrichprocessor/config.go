@@ -132,14 +132,18 @@ func (c *AncestorConfig) Validate() error {
 type CommandLineConfig struct {
 	// Enabled: arguments can be secrets, so they are kept and passed on only where it is set.
 	Enabled bool `mapstructure:"enabled"`
-	// Redact has regular expressions (RE2). What they match is replaced by ***; of one with groups, what the groups match.
-	// They see the arguments with a space between them.
+	// RedactDefaults hides what usually is a secret.
+	RedactDefaults bool `mapstructure:"redact_defaults"`
+	// Redact has regular expressions (RE2). What they match in an argument is hidden too; of one with groups, what the groups
+	// match.
 	Redact []string `mapstructure:"redact"`
+	// RedactOptions has options and variables whose values are hidden too: --pin, -k, LICENSE_KEY.
+	RedactOptions []string `mapstructure:"redact_options"`
 }
 
 // Validate reports everything that is wrong.
 func (c *CommandLineConfig) Validate() error {
-	_, err := newRedaction(c.Redact)
+	_, err := newRedaction(c)
 	return err
 }
 

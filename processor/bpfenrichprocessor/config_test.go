@@ -34,7 +34,7 @@ func TestLoadConfig(t *testing.T) {
 			PinPath:       "/sys/fs/bpf/kernelpipe",
 			Cache:         CacheConfig{Processes: 65_536, Cgroups: 4_096},
 			ProcessTable:  ProcessTableConfig{Enabled: true, Processes: 32_768, Cgroups: 4_096},
-			CommandLine:   CommandLineConfig{Redact: defaultRedact()},
+			CommandLine:   CommandLineConfig{RedactDefaults: true},
 			LookupTimeout: 100 * time.Millisecond,
 			PasswdFile:    "/etc/passwd",
 			Queue:         stage.QueueConfig{Capacity: 10_000, Lanes: 1, Distribution: stage.RoundRobin, OnFull: stage.Block},
@@ -55,7 +55,7 @@ func TestLoadConfig(t *testing.T) {
 	all.PinPath, all.Cache, all.LookupTimeout, all.PasswdFile = "", CacheConfig{Processes: 1000, Cgroups: 10}, 5*time.Millisecond, "/hostfs/etc/passwd"
 	all.ProcessTable = ProcessTableConfig{Enabled: true, Processes: 100_000, Cgroups: 1000, KeepOnShutdown: true}
 	all.Ancestor = AncestorConfig{Command: []string{"sshd", "cron"}, ChildOf: []string{"systemd"}}
-	all.CommandLine = CommandLineConfig{Enabled: true, Redact: []string{"secret=(.*)"}}
+	all.CommandLine = CommandLineConfig{Enabled: true, Redact: []string{"secret=(.*)"}, RedactOptions: []string{"--pin"}}
 	all.Queue = stage.QueueConfig{Capacity: 20_000, Lanes: 4, Distribution: stage.Hash, OnFull: stage.DropOldest}
 	all.DeadLetter = stage.DeadLetterConfig{Capacity: 10, OnFull: stage.DropNewest}
 	all.Health = stage.HealthConfig{MaxDepthRatio: 0.5, MaxLoss: 10, LossWindow: 5 * time.Minute}
@@ -81,6 +81,7 @@ func TestInvalidConfig(t *testing.T) {
 		"command_line_without_a_table": "command_line is enabled, which needs process_table: { enabled: true }",
 		"command_line_in_frames":       "command_line is enabled, which needs encoding: records: the events of frames have no room for it",
 		"bad_redaction":                "command_line: redact: error parsing regexp: missing closing ): `(`",
+		"bad_redact_option":            `command_line: redact_options: "--pin=1" is no option: use one such as --pin, -k or LICENSE_KEY, without its value`,
 		"relative_passwd_file":         `passwd_file is "passwd", must be an absolute path such as /etc/passwd, or empty for no user names`,
 		"queue_of_size_zero":           `queue: capacity is 0, must be at least 1 for each lane`,
 		"contradictory_block_timeout":  `queue: block_timeout is set, but on_full is drop_newest: it needs on_full: block`,

@@ -1,7 +1,6 @@
 package bpfenrichprocessor
 
 import (
-	"bytes"
 	"context"
 	"sync"
 
@@ -56,7 +55,7 @@ type detail struct {
 const detailed = 4096
 
 func newDetails(config *Config, logger *zap.Logger, next consumer.Logs) *details {
-	redaction, err := newRedaction(config.CommandLine.Redact)
+	redaction, err := newRedaction(&config.CommandLine)
 	if err != nil { // Validate has refused it
 		return &details{next: next, logger: logger}
 	}
@@ -174,10 +173,7 @@ func (d *details) learn(to *detail, entry *bpf.ProcessEntry) {
 		return
 	}
 	to.argumentsCut = cut
-	if cut { // the last of them is not whole, and by a half a secret may not be known
-		arguments = arguments[:bytes.LastIndexByte(arguments, 0)+1]
-	}
-	for _, argument := range d.redaction.apply(string(arguments)) {
+	for _, argument := range d.redaction.apply(string(arguments), cut) {
 		to.arguments = append(to.arguments, event.Escape(argument))
 	}
 }

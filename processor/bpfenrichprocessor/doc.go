@@ -8,7 +8,7 @@
 //   - entry_linux.go: what the caches hold, and how an event's context is composed of it.
 //   - resolver_linux.go: the workers that look up, beside the event path.
 //   - source_linux.go: where they look.
-//   - details_linux.go: what only records have room for, paths and arguments. redaction.go: secrets in them.
+//   - details_linux.go: what only records have room for, paths and arguments. redaction*.go: secrets in them.
 //
 // What knows the formats of the system is in internal: procfs, cgroupfs, container and users; clock is the cache.
 package bpfenrichprocessor

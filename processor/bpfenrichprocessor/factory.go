@@ -31,7 +31,7 @@ func createDefaultConfig() component.Config {
 		PinPath:         stage.DefaultPinPath,
 		Cache:           CacheConfig{Processes: defaultProcesses, Cgroups: defaultCgroups},
 		ProcessTable:    ProcessTableConfig{Enabled: true, Processes: defaultTable, Cgroups: defaultCgroups},
-		CommandLine:     CommandLineConfig{Redact: defaultRedact()},
+		CommandLine:     CommandLineConfig{RedactDefaults: true},
 		LookupTimeout:   defaultLookupTimeout,
 		PasswdFile:      "/etc/passwd",
 		Queue:           stage.NewQueueConfig(),

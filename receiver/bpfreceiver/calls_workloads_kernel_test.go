@@ -8,10 +8,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
-	"syscall"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -272,21 +272,12 @@ func workCompat(h *helper) {
 
 // Runs own_time in a time namespace whose boot was N seconds earlier.
 func workOtherTime(h *helper) {
-	must(unix.Unshare(unix.CLONE_NEWTIME))
-	offset := fmt.Sprintf("boottime %d 0\nmonotonic %d 0\n", h.argument.N, h.argument.N)
-	must(os.WriteFile("/proc/"+strconv.Itoa(unix.Gettid())+"/timens_offsets", []byte(offset), 0o600))
 	must(os.Setenv(helperWorkload, "own_time"))
-	pipe := make([]int, 2)
-	must(unix.Pipe(pipe))
-	must1(unix.Write(pipe[1], []byte("go\n")))
-	pid := must1(syscall.ForkExec("/proc/self/exe", []string{"own_time", "-test.run=^TestHelperProcess$"}, &syscall.ProcAttr{
-		Env: os.Environ(), Files: []uintptr{uintptr(pipe[0]), 1, 2},
+	must(testprogram.InTimeNamespace(h.argument.N, func() error {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestHelperProcess$")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("go\n"), os.Stdout, os.Stderr
+		return cmd.Run()
 	}))
-	var status syscall.WaitStatus
-	must1(syscall.Wait4(pid, &status, 0, nil))
-	if status.ExitStatus() != 0 {
-		panic(fmt.Sprint(status))
-	}
 }
 
 // A receiver in this process, which says whether an event has the time at which it was caused.

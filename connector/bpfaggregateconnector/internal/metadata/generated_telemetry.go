@@ -231,7 +231,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.KernelpipeAggregateExpired, err = builder.meter.Int64ObservableCounter(
 		"otelcol_kernelpipe_aggregate_expired",
-		metric.WithDescription("Series that expired. [Development]"),
+		metric.WithDescription("Series that expired, after expire_after or to make room. [Development]"),
 		metric.WithUnit("{series}"),
 	)
 	errs = errors.Join(errs, err)

@@ -56,7 +56,7 @@ func AssertEqualKernelpipeAggregateEvents(t *testing.T, tt *componenttest.Teleme
 func AssertEqualKernelpipeAggregateExpired(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_kernelpipe_aggregate_expired",
-		Description: "Series that expired. [Development]",
+		Description: "Series that expired, after expire_after or to make room. [Development]",
 		Unit:        "{series}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

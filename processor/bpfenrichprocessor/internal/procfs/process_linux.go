@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kernelpipe/kernelpipe/internal/boottime"
 )
 
 // ErrNotFound says that the process is gone; its pid may be another's by now.
@@ -39,11 +41,15 @@ type Process struct {
 // Reader reads processes. One goroutine at a time may use it.
 type Reader struct {
 	root   string // of the proc file system
+	ahead  int64  // what its boot-time clock is ahead of the kernel's, ns
 	buffer [cgroupLimit]byte
 }
 
 // NewReader returns a reader of the proc file system at root, /proc.
-func NewReader(root string) *Reader { return &Reader{root: root} }
+func NewReader(root string) *Reader {
+	ahead, _ := boottime.Offset() // components ask for the error at their start
+	return &Reader{root: root, ahead: ahead}
+}
 
 // Process returns the facts about the process with this pid that started so many ns after boot. It fails with
 // ErrNotFound when that process is gone. The clock of /proc has ticks of 10 ms: two processes with one
@@ -58,7 +64,7 @@ func (r *Reader) Process(pid uint32, start uint64) (Process, error) {
 	if err != nil {
 		return Process{}, err
 	}
-	if stat.Start != Ticks(start) {
+	if stat.Start != Ticks(start+uint64(r.ahead)) {
 		return Process{}, ErrNotFound
 	}
 	p := Process{Stat: stat}
