@@ -37,8 +37,8 @@ type ProcessTable struct {
 	programs *ebpf.Collection
 	attached *attachment
 
-	stateMemory, execsMemory memory
-	execs                    []uint32
+	stateMemory, movesMemory memory
+	moves                    []uint32
 
 	mu        sync.Mutex // guards what is asked and answered
 	asking    memory
@@ -81,17 +81,17 @@ func OpenProcessTable(dir *Directory, config ProcessTableConfig) (_ *ProcessTabl
 
 func (t *ProcessTable) openBooks(spec *ebpf.CollectionSpec) (err error) {
 	mmapable(spec.Maps[processTableMapDataTable])
-	t.books, err = openGroup(t.dir.join(tableBooks), specsOf(spec, processTableMapDataTable, processTableMapCounts, processTableMapExecs), nil)
+	t.books, err = openGroup(t.dir.join(tableBooks), specsOf(spec, processTableMapDataTable, processTableMapCounts, processTableMapMoves), nil)
 	if err != nil {
 		return err
 	}
 	if t.stateMemory, err = mapMemory(t.books.maps[processTableMapDataTable]); err != nil {
 		return err
 	}
-	if t.execsMemory, err = mapMemory(t.books.maps[processTableMapExecs]); err != nil {
+	if t.movesMemory, err = mapMemory(t.books.maps[processTableMapMoves]); err != nil {
 		return err
 	}
-	t.execs = asSlice[uint32](t.execsMemory)[:t.books.maps[processTableMapExecs].MaxEntries()*2]
+	t.moves = asSlice[uint32](t.movesMemory)[:t.books.maps[processTableMapMoves].MaxEntries()*2]
 	return nil
 }
 
@@ -107,6 +107,7 @@ func specsOf(spec *ebpf.CollectionSpec, names ...string) map[string]*ebpf.MapSpe
 func (t *ProcessTable) openEntries(spec *ebpf.CollectionSpec) error {
 	shape := map[string]uint32{
 		processTableMapProcesses: uint32(t.config.Processes), processTableMapEnded: uint32(t.config.Processes), processTableMapArguments: 1,
+		processTableMapPrograms: uint32(t.config.Processes), processTableMapReplaced: uint32(t.config.Processes),
 		processTableMapCgroups: uint32(t.config.Cgroups), processTableMapRemoved: uint32(t.config.Cgroups),
 	}
 	if t.config.Arguments {
@@ -195,6 +196,7 @@ func (t *ProcessTable) attach(spec *ebpf.CollectionSpec) error {
 	since := boottime.Now()
 	if !kept {
 		atomic.StoreUint64(&state.SinceNs, 0) // so that entries are renewed
+		state.MissedFirstNs, state.MissedLastNs = 0, 0
 	}
 	if err := t.moveEarlier(); err != nil {
 		return err
@@ -262,14 +264,22 @@ type ProcessID struct {
 	TGID  uint64 // its pid in the initial pid namespace
 }
 
+// ProgramID tells a program from all others: which of those of its process it is. A process begins with the number of its
+// parent, whose program it runs, and each exec adds 1; after 65,535 comes 1.
+type ProgramID struct {
+	ProcessID
+	ExecNumber uint16 // as events have it; 0: the one that the process runs, or ran last
+}
+
 // maxAsked is how many processes one program run looks up; KP_QUESTIONS.
 const maxAsked = 64
 
 // lookUpTries is how often an entry is looked at that changes just then: an exec takes it a microsecond.
 const lookUpTries = 10
 
-// LookUp shows the entries of the processes that the table has. An entry is good until visit returns.
-func (t *ProcessTable) LookUp(ids []ProcessID, visit func(i int, entry *ProcessEntry)) error {
+// LookUp shows the entries of the programs whose process the table has. A program that its process is about to execute is
+// there as soon as it runs. An entry is good until visit returns.
+func (t *ProcessTable) LookUp(ids []ProgramID, visit func(i int, entry *ProcessEntry)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for first := 0; first < len(ids); first += maxAsked {
@@ -280,11 +290,11 @@ func (t *ProcessTable) LookUp(ids []ProcessID, visit func(i int, entry *ProcessE
 	return nil
 }
 
-func (t *ProcessTable) lookUp(ids []ProcessID, visit func(int, *ProcessEntry)) error {
+func (t *ProcessTable) lookUp(ids []ProgramID, visit func(int, *ProcessEntry)) error {
 	var numbers [maxAsked]int
 	for i, id := range ids {
 		numbers[i] = i
-		t.questions[i].Id = processTableKpProcessId{StartNs: id.Start, Tgid: id.TGID}
+		t.questions[i].Id = processTableKpProgramId{StartNs: id.Start, Tgid: uint32(id.TGID), ExecNumber: uint32(id.ExecNumber)}
 	}
 	for n, try := len(ids), 0; n > 0 && try < lookUpTries; try++ {
 		if _, err := run(t.programs.Programs[processTableProgLookUp], uint64(n)); err != nil {
@@ -313,28 +323,26 @@ const (
 	answeredChanging = 2
 )
 
-// Execs returns a number that is another one after the process has executed a program, and after some that
-// others have. It is one load from memory.
-func (t *ProcessTable) Execs(tgid uint32) uint32 {
-	return atomic.LoadUint32(&t.execs[(tgid%execSlots)*2]) // each in 8 bytes
+// Moves returns a number that changes whenever the process is moved to another container by cgroup v1, or out of one;
+// moves of processes that share its slot may change it too. It is one load from memory.
+func (t *ProcessTable) Moves(tgid uint32) uint32 {
+	return atomic.LoadUint32(&t.moves[(tgid%moveSlots)*2]) // each in 8 bytes
 }
 
-const execSlots = 1 << 16 // KP_EXECS
+const moveSlots = 1 << 16 // KP_MOVES
 
-// AllExecs returns a number that is another one after any process has executed a program: as long as it is the same, so
-// is what Execs returns. To have it from before that is safe.
-func (t *ProcessTable) AllExecs() uint64 { return atomic.LoadUint64(&t.state().Execs) }
+// AllMoves returns a number that changes whenever any process is moved: as long as it is the same, so is what Moves
+// returns. A stale value is safe.
+func (t *ProcessTable) AllMoves() uint64 { return atomic.LoadUint64(&t.state().Moves) }
 
-// Had reports whether the table had an entry of a process that it has no more. at is a time at which it lived.
-func (t *ProcessTable) Had(id ProcessID, at uint64) bool {
+// Had reports whether a process that the table has no more was put in: since the table is kept every process is, but for
+// those that are counted as missed. Of one that started between the first and the last of these it is not known.
+func (t *ProcessTable) Had(id ProcessID) bool {
 	state := t.state()
-	since := atomic.LoadUint64(&state.SinceNs)
-	return since != 0 && id.Start >= since && at <= atomic.LoadUint64(&state.EvictedExitNs)+uint64(exitSlack)
+	since, evicted := atomic.LoadUint64(&state.SinceNs), atomic.LoadUint64(&state.EvictedExitNs)
+	first, last := atomic.LoadUint64(&state.MissedFirstNs), atomic.LoadUint64(&state.MissedLastNs)
+	return since != 0 && evicted != 0 && id.Start >= since && (first == 0 || id.Start < first || id.Start > last)
 }
-
-// exitSlack is by how much the event of an exit may be later than the table has it: another program on the tracepoint
-// reports it, and an interrupt may come between the two.
-const exitSlack = 100 * time.Millisecond
 
 // CgroupID tells a cgroup from all others: its id is unique within its hierarchy.
 type CgroupID struct {
@@ -361,34 +369,35 @@ func (t *ProcessTable) Cgroup(id CgroupID) (path string, cut, ok bool, err error
 
 // TableCounts is the account of the table: what is in it is Started + Found - Evicted - LeftOut.
 type TableCounts struct {
-	Started uint64        // processes put in as they were forked
-	Found   uint64        // processes put in that were there before
-	Evicted uint64        // ended processes that made room
-	LeftOut uint64        // processes without room when the table was made smaller
-	Full    uint64        // processes that could not be put in: all others lived
-	Errors  uint64        // processes that could not be put in for another reason
-	Skipped uint64        // runs of a program that would have interrupted itself, which the kernel skips
-	Kept    time.Duration // how long the last to be evicted had been kept since its end; 0: none was
-	Cgroups CgroupCounts
+	Started           uint64        // processes put in as they were forked
+	Found             uint64        // processes put in that were there before
+	Evicted           uint64        // ended processes that made room
+	LeftOut           uint64        // processes without room when the table was made smaller
+	Full              uint64        // processes that could not be put in: all others lived
+	Errors            uint64        // processes that could not be put in for another reason
+	Skipped           uint64        // runs of a program that would have interrupted itself, which the kernel skips
+	Kept              time.Duration // how long the last to be evicted had been kept since its end; 0: none was
+	Cgroups, Programs KeptCounts
 }
 
 // Entries returns how many processes are in the table.
 func (c *TableCounts) Entries() uint64 { return c.Started + c.Found - c.Evicted - c.LeftOut }
 
-// CgroupCounts is the account of the cgroups: what is in the table is Put - Evicted - LeftOut.
-type CgroupCounts struct {
+// KeptCounts is the account of the cgroups, and of the programs that were replaced: what is in the table is Put - Evicted -
+// LeftOut.
+type KeptCounts struct {
 	Put     uint64
-	Evicted uint64 // removed cgroups that made room
-	LeftOut uint64 // cgroups without room when the table was made smaller
-	Missed  uint64 // cgroups that could not be put in
+	Evicted uint64 // cgroups that were removed, programs that were replaced, and that made room
+	LeftOut uint64 // those without room when the table was made smaller
+	Missed  uint64 // those that could not be put in
 }
 
-// Entries returns how many cgroups are in the table.
-func (c *CgroupCounts) Entries() uint64 { return c.Put - c.Evicted - c.LeftOut }
+// Entries returns how many are in the table.
+func (c *KeptCounts) Entries() uint64 { return c.Put - c.Evicted - c.LeftOut }
 
 // Counts returns the account over the life of the table.
 func (t *ProcessTable) Counts() (TableCounts, error) {
-	var total [8]uint64 // enum kp_table_count
+	var total [11]uint64 // enum kp_table_count
 	for what := range total {
 		var perCPU []uint64
 		if err := t.books.maps[processTableMapCounts].Lookup(uint32(what), &perCPU); err != nil {
@@ -406,8 +415,9 @@ func (t *ProcessTable) Counts() (TableCounts, error) {
 	return TableCounts{
 		Started: total[0], Found: total[1], Evicted: total[2], LeftOut: atomic.LoadUint64(&state.LeftOut),
 		Full: total[3], Errors: total[4], Skipped: skipped,
-		Kept:    time.Duration(atomic.LoadUint64(&state.EvictedAfterNs)),
-		Cgroups: CgroupCounts{Put: total[5], Evicted: total[6], LeftOut: atomic.LoadUint64(&state.CgroupsLeftOut), Missed: total[7]},
+		Kept:     time.Duration(atomic.LoadUint64(&state.EvictedAfterNs)),
+		Cgroups:  KeptCounts{Put: total[5], Evicted: total[6], LeftOut: atomic.LoadUint64(&state.CgroupsLeftOut), Missed: total[7]},
+		Programs: KeptCounts{Put: total[8], Evicted: total[9], LeftOut: atomic.LoadUint64(&state.ProgramsLeftOut), Missed: total[10]},
 	}, nil
 }
 
@@ -443,7 +453,7 @@ func (t *ProcessTable) Close() {
 	if t.programs != nil {
 		t.programs.Close()
 	}
-	t.execsMemory.unmap()
+	t.movesMemory.unmap()
 	t.stateMemory.unmap()
 	for _, group := range append(t.earlier, t.entries, t.books) {
 		if group != nil {

@@ -31,29 +31,30 @@ func openTable(t testing.TB, dir *Directory, config ProcessTableConfig) *Process
 	return table
 }
 
-// processOf returns the process with a pid, by the only entry that has it.
+// processOf returns the process with a pid: of those that had it, the last to be started.
 func processOf(t testing.TB, table *ProcessTable, pid int, message ...any) ProcessID {
 	t.Helper()
-	var found []ProcessID
+	var found ProcessID
 	require.NoError(t, all(table.entries.maps[processTableMapProcesses], func(id processTableKpProcessId, _ processTableKpProcessEntry) error {
-		if id.Tgid == uint64(pid) {
-			found = append(found, ProcessID{Start: id.StartNs, TGID: id.Tgid})
+		if id.Tgid == uint64(pid) && id.StartNs > found.Start {
+			found = ProcessID{Start: id.StartNs, TGID: id.Tgid}
 		}
 		return nil
 	}))
-	if len(found) != 1 {
-		counts, err := table.Counts()
-		require.NoError(t, err)
-		t.Logf("%+v", counts)
-	}
-	require.Len(t, found, 1, message...)
-	return found[0]
+	require.NotZero(t, found, message...)
+	return found
 }
 
+// entryOf returns the entry of a process with the program that it runs, or ran last.
 func entryOf(t testing.TB, table *ProcessTable, id ProcessID) *ProcessEntry {
 	t.Helper()
+	return programOf(t, table, id, 0)
+}
+
+func programOf(t testing.TB, table *ProcessTable, id ProcessID, number uint16) *ProcessEntry {
+	t.Helper()
 	var got *ProcessEntry
-	require.NoError(t, table.LookUp([]ProcessID{id}, func(_ int, entry *ProcessEntry) {
+	require.NoError(t, table.LookUp([]ProgramID{{id, number}}, func(_ int, entry *ProcessEntry) {
 		copied := *entry
 		got = &copied
 	}))
@@ -83,11 +84,11 @@ func TestTableHasWhatRunsAlready(t *testing.T) {
 	assert.Equal(t, filepath.Base(executable), own.BaseName())
 	assert.EqualValues(t, os.Getppid(), own.Parent().TGID)
 	assert.True(t, own.Found())
-	assert.False(t, own.Kernel())
+	assert.False(t, own.Nameless())
 	assert.Zero(t, own.Exit())
 	kthread := entryOf(t, table, processOf(t, table, 2))
 	if kthread != nil && kthread.Comm() == "kthreadd" {
-		assert.True(t, kthread.Kernel())
+		assert.True(t, kthread.Nameless())
 		assert.Empty(t, kthread.BaseName())
 	}
 	counts, err := table.Counts()
@@ -106,10 +107,7 @@ func TestTableFollowsAProcess(t *testing.T) {
 	before := boottime.Now()
 	cmd := exec.Command(first, program)
 	require.NoError(t, cmd.Start())
-	execs := table.Execs(uint32(cmd.Process.Pid))
 	require.NoError(t, cmd.Wait())
-	assert.GreaterOrEqual(t, table.Execs(uint32(cmd.Process.Pid)), execs)
-	assert.GreaterOrEqual(t, table.Execs(uint32(cmd.Process.Pid)), uint32(2))
 	id := processOf(t, table, cmd.Process.Pid)
 	entry := entryOf(t, table, id)
 	require.NotNil(t, entry)
@@ -126,13 +124,22 @@ func TestTableFollowsAProcess(t *testing.T) {
 	assert.Greater(t, entry.Exit(), entry.Since())
 	assert.Greater(t, entry.Since(), before)
 	assert.False(t, entry.Found())
-	images, complete := entry.Earlier()
-	assert.True(t, complete)
-	require.Len(t, images, 2)
-	assert.Equal(t, Image{Until: entry.Since(), BaseName: "first"}, images[0])
+	number := entry.ExecNumber()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	assert.Equal(t, filepath.Base(self), images[1].BaseName)
+	for i, want := range []string{program, first, self} {
+		before := programOf(t, table, id, number-uint16(i))
+		path, cut := before.Path()
+		assert.Equal(t, want, path)
+		assert.False(t, cut)
+		assert.Equal(t, filepath.Base(want), before.BaseName())
+		assert.Equal(t, entry.Parent(), before.Parent())
+		_, _, ok := before.ArgumentList()
+		assert.Equal(t, i == 0, ok)
+	}
+	assert.Equal(t, entryOf(t, table, entry.Parent()).ExecNumber(), number-2, "it began with its parent's program")
+	assert.True(t, programOf(t, table, id, number-3).Forgotten(), "what it never ran is not known")
+	assert.Nil(t, programOf(t, table, id, number+1), "what it does not run yet is not there yet")
 	arguments, cut, ok := entry.ArgumentList()
 	assert.True(t, ok)
 	assert.False(t, cut)
@@ -219,7 +226,11 @@ func TestEvictionInTheOrderOfTheEnds(t *testing.T) {
 	assert.Zero(t, counts.Full)
 	there := map[ProcessID]bool{}
 	slices.Reverse(ids) // what is thrown out meanwhile has been asked for last
-	require.NoError(t, table.LookUp(ids, func(i int, entry *ProcessEntry) {
+	var programs []ProgramID
+	for _, id := range ids {
+		programs = append(programs, ProgramID{ProcessID: id})
+	}
+	require.NoError(t, table.LookUp(programs, func(i int, entry *ProcessEntry) {
 		there[ids[i]] = true
 		assert.Equal(t, ids[i].TGID, entry.Process.Id.Tgid)
 	}))
@@ -230,10 +241,9 @@ func TestEvictionInTheOrderOfTheEnds(t *testing.T) {
 	assert.Len(t, there, kept, "one that ended earlier is there, one that ended later is not")
 	assert.Less(t, kept, config.Processes)
 	for _, id := range ids[kept:] {
-		assert.True(t, table.Had(id, id.Start+1))
-		assert.False(t, table.Had(ProcessID{Start: 1, TGID: id.TGID}, 2), "before the table was made")
+		assert.True(t, table.Had(id))
+		assert.False(t, table.Had(ProcessID{Start: 1, TGID: id.TGID}), "before the table was made")
 	}
-	assert.False(t, table.Had(ids[0], ids[0].Start+uint64(time.Hour)), "it can't have been evicted yet")
 	require.Eventually(t, func() bool { // as soon as nothing starts or ends for a moment
 		before, err := table.Counts()
 		require.NoError(t, err)
@@ -361,8 +371,6 @@ func TestProgramsExecutedInAGap(t *testing.T) {
 	had := *entryOf(t, first, stays)
 	before := []ProcessEntry{*entryOf(t, first, changes), *entryOf(t, first, executes), *entryOf(t, first, ends)}
 	for _, entry := range before {
-		_, complete := entry.Earlier()
-		assert.True(t, complete)
 		_, _, ok := entry.ArgumentList()
 		assert.True(t, ok)
 	}
@@ -403,18 +411,20 @@ func TestProgramsExecutedInAGap(t *testing.T) {
 	assert.EqualValues(t, 12345, entry.UID())
 	assert.Equal(t, before[0].Parent(), entry.Parent())
 	assert.Greater(t, entry.Since(), gap)
-	images, complete := entry.Earlier()
-	assert.False(t, complete, "nobody knows since when")
-	assert.Equal(t, []Image{{Until: entry.Since()}}, images)
+	number := before[0].ExecNumber()
+	assert.Equal(t, number+2, entry.ExecNumber())
+	path, _ = programOf(t, second, changes, number).Path()
+	wanted, _ := before[0].Path()
+	assert.Equal(t, wanted, path, "the program before")
+	assert.True(t, programOf(t, second, changes, number+1).Forgotten(), "nobody saw that one")
 	_, _, ok := entry.ArgumentList()
 	assert.False(t, ok, "nobody saw them")
 
 	entry = entryOf(t, second, executes)
 	_, _, ok = entry.ArgumentList()
 	assert.False(t, ok, "they are others")
-	images, complete = entry.Earlier()
-	assert.True(t, complete)
-	assert.Len(t, images, 1)
+	assert.Equal(t, before[1].ExecNumber()+1, entry.ExecNumber())
+	assert.Equal(t, before[1].BaseName(), entry.BaseName(), "it is the same executable")
 
 	entry = entryOf(t, second, ends)
 	assert.Greater(t, entry.Exit(), gap, "it has ended unseen")
@@ -444,17 +454,14 @@ func TestForkBeforeTheParentIsRenewed(t *testing.T) {
 	var entry processTableKpProcessEntry
 	require.NoError(t, processes.Lookup(&key, &entry))
 	program := brief(t, "brief")
-	copy(entry.Path[:], []int8{'/', 'o', 'l', 'd', 0})
-	entry.Base = 1
+	copy(entry.Program.Path[:], []int8{'/', 'o', 'l', 'd', 0})
+	entry.Program.Base = 1
 	for seen, want := range map[uint8]string{entry.Seen: "old", 0: filepath.Base(self)} {
 		entry.Seen = seen
 		require.NoError(t, processes.Update(&key, &entry, ebpf.UpdateExist))
 		cmd := exec.Command(program)
 		require.NoError(t, cmd.Run())
-		images, complete := entryOf(t, table, processOf(t, table, cmd.Process.Pid)).Earlier()
-		assert.True(t, complete)
-		require.Len(t, images, 1)
-		assert.Equal(t, want, images[0].BaseName)
+		assert.Equal(t, want, programOf(t, table, processOf(t, table, cmd.Process.Pid), entry.Program.ExecNumber).BaseName())
 	}
 }
 
@@ -507,7 +514,7 @@ func TestCgroupsOutliveThemselves(t *testing.T) {
 			entry := entryOf(t, table, process)
 			id := CgroupID{ID: stat.Ino}
 			if test.fileSystem == "cgroup" {
-				id = entry.LegacyCgroup()
+				id = entry.CgroupV1()
 				assert.Equal(t, stat.Ino, id.ID)
 				assert.NotZero(t, id.Hierarchy)
 			} else {

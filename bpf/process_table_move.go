@@ -50,6 +50,9 @@ func (t *ProcessTable) moveEarlier() error {
 		if err := t.moveCgroups(from); err != nil {
 			return fmt.Errorf("move %s: %w", from.path(), err)
 		}
+		if err := t.movePrograms(from); err != nil {
+			return fmt.Errorf("move %s: %w", from.path(), err)
+		}
 		if err := from.remove(); err != nil {
 			return err
 		}
@@ -125,6 +128,40 @@ func (t *ProcessTable) pushEnded(id processTableKpProcessId) error {
 	if err := t.entries.maps[processTableMapEnded].Update(nil, &id, ebpf.UpdateAny); err != nil {
 		return fmt.Errorf("note the end of process %d: %w", id.Tgid, err)
 	}
+	return nil
+}
+
+// movePrograms moves the programs that processes have replaced; where there is not room for all, the last of them.
+func (t *ProcessTable) movePrograms(from *group) error {
+	programs, replaced := t.entries.maps[processTableMapPrograms], t.entries.maps[processTableMapReplaced]
+	order, err := drain[processTableKpProgramId](from.maps[processTableMapReplaced])
+	if err != nil {
+		return err
+	}
+	var moved []processTableKpProgramId
+	for _, id := range slices.Backward(order) {
+		var program processTableKpProgram
+		err := from.maps[processTableMapPrograms].Lookup(&id, &program)
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		ok, err := insert(programs, id, program)
+		if err != nil {
+			return err
+		}
+		if ok {
+			moved = append(moved, id)
+		}
+	}
+	for _, id := range slices.Backward(moved) {
+		if err := replaced.Update(nil, &id, ebpf.UpdateAny); err != nil {
+			return fmt.Errorf("note a program of process %d: %w", id.Tgid, err)
+		}
+	}
+	atomic.AddUint64(&t.state().ProgramsLeftOut, uint64(len(order)-len(moved)))
 	return nil
 }
 

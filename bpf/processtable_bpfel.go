@@ -23,7 +23,8 @@ type processTableKpArguments struct {
 	_            structs.HostLayout
 	StartNs      uint64
 	Length       uint32
-	Unreadable   uint32
+	ExecNumber   uint16
+	Unreadable   uint16
 	Text         [256]int8
 	StartAgainNs uint64
 }
@@ -49,14 +50,14 @@ type processTableKpProcessEntry struct {
 	_          structs.HostLayout
 	Id         processTableKpProcessId
 	Parent     processTableKpProcessId
-	Legacy     processTableKpCgroupId
+	CgroupV1   processTableKpCgroupId
 	CgroupId   uint64
 	ExecNs     uint64
 	ExitNs     uint64
 	Version    uint32
-	Execs      uint32
+	Moves      uint32
 	Uid        uint32
-	Base       uint16
+	Reserved   uint16
 	Flags      uint8
 	Seen       uint8
 	Comm       [16]int8
@@ -64,9 +65,9 @@ type processTableKpProcessEntry struct {
 	Earlier    [4]struct {
 		_       structs.HostLayout
 		UntilNs uint64
-		Base    [24]int8
+		Cgroup  processTableKpCgroupId
 	}
-	Path         [256]int8
+	Program      processTableKpProgram
 	StartAgainNs uint64
 }
 
@@ -76,23 +77,42 @@ type processTableKpProcessId struct {
 	Tgid    uint64
 }
 
+type processTableKpProgram struct {
+	_          structs.HostLayout
+	ExecNumber uint16
+	Base       uint16
+	Flags      uint8
+	Reserved   [3]uint8
+	Path       [256]int8
+}
+
+type processTableKpProgramId struct {
+	_          structs.HostLayout
+	StartNs    uint64
+	Tgid       uint32
+	ExecNumber uint32
+}
+
 type processTableKpQuestion struct {
 	_        structs.HostLayout
-	Id       processTableKpProcessId
+	Id       processTableKpProgramId
 	Answered uint64
 }
 
 type processTableKpTableState struct {
-	_              structs.HostLayout
-	Generation     uint32
-	WithArguments  uint16
-	Living         uint16
-	SinceNs        uint64
-	EvictedExitNs  uint64
-	EvictedAfterNs uint64
-	LeftOut        uint64
-	CgroupsLeftOut uint64
-	Execs          uint64
+	_               structs.HostLayout
+	Generation      uint32
+	WithArguments   uint16
+	Living          uint16
+	SinceNs         uint64
+	EvictedExitNs   uint64
+	EvictedAfterNs  uint64
+	MissedFirstNs   uint64
+	MissedLastNs    uint64
+	LeftOut         uint64
+	CgroupsLeftOut  uint64
+	ProgramsLeftOut uint64
+	Moves           uint64
 }
 
 type processTableScratch struct {
@@ -111,6 +131,10 @@ type processTableScratch struct {
 	Entry     processTableKpProcessEntry
 	Next      uint64
 	Last      uint64
+	Before    processTableKpCgroupId
+	Found     processTableKpCgroupId
+	Best      uint32
+	Digits    uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -122,10 +146,12 @@ const (
 	processTableMapCgroups        = "cgroups"
 	processTableMapCounts         = "counts"
 	processTableMapEnded          = "ended"
-	processTableMapExecs          = "execs"
+	processTableMapMoves          = "moves"
 	processTableMapProcesses      = "processes"
+	processTableMapPrograms       = "programs"
 	processTableMapQuestions      = "questions"
 	processTableMapRemoved        = "removed"
+	processTableMapReplaced       = "replaced"
 	processTableMapScratches      = "scratches"
 	processTableProgLookUp        = "look_up"
 	processTableProgTableAttach   = "table_attach"
@@ -203,10 +229,12 @@ type processTableMapSpecs struct {
 	Cgroups   *ebpf.MapSpec `ebpf:"cgroups"`
 	Counts    *ebpf.MapSpec `ebpf:"counts"`
 	Ended     *ebpf.MapSpec `ebpf:"ended"`
-	Execs     *ebpf.MapSpec `ebpf:"execs"`
+	Moves     *ebpf.MapSpec `ebpf:"moves"`
 	Processes *ebpf.MapSpec `ebpf:"processes"`
+	Programs  *ebpf.MapSpec `ebpf:"programs"`
 	Questions *ebpf.MapSpec `ebpf:"questions"`
 	Removed   *ebpf.MapSpec `ebpf:"removed"`
+	Replaced  *ebpf.MapSpec `ebpf:"replaced"`
 	Scratches *ebpf.MapSpec `ebpf:"scratches"`
 }
 
@@ -246,10 +274,12 @@ type processTableMaps struct {
 	Cgroups   *ebpf.Map `ebpf:"cgroups"`
 	Counts    *ebpf.Map `ebpf:"counts"`
 	Ended     *ebpf.Map `ebpf:"ended"`
-	Execs     *ebpf.Map `ebpf:"execs"`
+	Moves     *ebpf.Map `ebpf:"moves"`
 	Processes *ebpf.Map `ebpf:"processes"`
+	Programs  *ebpf.Map `ebpf:"programs"`
 	Questions *ebpf.Map `ebpf:"questions"`
 	Removed   *ebpf.Map `ebpf:"removed"`
+	Replaced  *ebpf.Map `ebpf:"replaced"`
 	Scratches *ebpf.Map `ebpf:"scratches"`
 }
 
@@ -260,10 +290,12 @@ func (m *processTableMaps) Close() error {
 		m.Cgroups,
 		m.Counts,
 		m.Ended,
-		m.Execs,
+		m.Moves,
 		m.Processes,
+		m.Programs,
 		m.Questions,
 		m.Removed,
+		m.Replaced,
 		m.Scratches,
 	)
 }

@@ -6,6 +6,8 @@ const (
 	MaxDeltaBuckets = 56  // buckets of one delta
 	MaxViews        = 64
 	Buckets         = 448
+	// MaxDescription is how many bytes the description of a sealed interval can have.
+	MaxDescription = 131072 - 8
 	// BucketScale is the scale of the exponential histogram, and BucketOffset the index of bucket 0 in it:
 	// bucket i counts durations in (2^((i+BucketOffset)/8), 2^((i+1+BucketOffset)/8)] seconds.
 	BucketScale  = 3

@@ -50,7 +50,7 @@ func TestStatsConstants(t *testing.T) {
 	}
 	assert.Equal(t, map[string]int{
 		"KP_STATS_FORMAT": statsFormat, "KP_DELTAS": MaxDeltas, "KP_DELTA_BUCKETS": MaxDeltaBuckets, "KP_VIEWS": MaxViews,
-		"KP_SCALE": BucketScale, "KP_BUCKET_OFFSET": BucketOffset, "KP_BUCKETS": Buckets,
+		"KP_SCALE": BucketScale, "KP_BUCKET_OFFSET": BucketOffset, "KP_BUCKETS": Buckets, "KP_DESCRIPTION": MaxDescription + 8,
 		"KP_SERIES_OVERFLOW": int(SeriesOverflow), "KP_SERIES_PROCESS": int(SeriesProcess), "KP_SERIES_EXIT": int(SeriesExit),
 		"KP_DELTA_NEW": int(DeltaNew), "KP_DELTA_KNOWN": int(DeltaKnown), "KP_DELTA_LOST": int(DeltaLost),
 		"KP_SERIES_FILE_NAME": int(SeriesFileName), "KP_SERIES_FILE_PATH": int(SeriesFilePath), "KP_SERIES_EXECUTABLE_PATH": int(SeriesExecutablePath),

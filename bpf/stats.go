@@ -22,6 +22,8 @@ var (
 	_ [unsafe.Sizeof(statsKpEntry{}) - unsafe.Sizeof(Entry{})]struct{}
 	_ [unsafe.Sizeof(Delta{}) - unsafe.Sizeof(statsKpDelta{})]struct{}
 	_ [unsafe.Sizeof(statsKpDelta{}) - unsafe.Sizeof(Delta{})]struct{}
+	_ [unsafe.Sizeof(statsKpDescription{}.Text) - MaxDescription]struct{}
+	_ [MaxDescription - unsafe.Sizeof(statsKpDescription{}.Text)]struct{}
 )
 
 // ErrStatsFull says that the stats map has no room for another series.
@@ -35,6 +37,7 @@ type Stats struct {
 	books     memory
 	deltas    memory
 	newcomers memory
+	sealed    memory
 	sources   *sources
 }
 
@@ -65,7 +68,9 @@ func OpenStats(dir *Directory, name string, series int) (*Stats, error) {
 func statsSpecsOf(spec *ebpf.CollectionSpec, series uint32) map[string]*ebpf.MapSpec {
 	stats := spec.Maps[statsMapStats].Copy()
 	stats.MaxEntries = series
-	return map[string]*ebpf.MapSpec{statsMapStats: stats, statsMapStatsBooks: spec.Maps[statsMapStatsBooks].Copy()}
+	return map[string]*ebpf.MapSpec{
+		statsMapStats: stats, statsMapStatsBooks: spec.Maps[statsMapStatsBooks].Copy(), statsMapSealed: spec.Maps[statsMapSealed].Copy(),
+	}
 }
 
 func openStatsGroup(dir *Directory, name string, numbers []int, spec *ebpf.CollectionSpec, series uint32) (*group, error) {
@@ -106,12 +111,14 @@ func openStatsGroup(dir *Directory, name string, numbers []int, spec *ebpf.Colle
 }
 
 func copyStats(to, from map[string]*ebpf.Map) error {
-	var books statsKpStatsBooks
-	if err := from[statsMapStatsBooks].Lookup(uint32(0), &books); err != nil {
-		return fmt.Errorf("copy stats: %w", err)
-	}
-	if err := to[statsMapStatsBooks].Put(uint32(0), &books); err != nil {
-		return fmt.Errorf("copy stats: %w", err)
+	for _, name := range []string{statsMapStatsBooks, statsMapSealed} {
+		value, err := from[name].LookupBytes(uint32(0))
+		if err == nil {
+			err = to[name].Put(uint32(0), value)
+		}
+		if err != nil {
+			return fmt.Errorf("copy %s: %w", name, err)
+		}
 	}
 	var key SeriesID
 	var value Entry
@@ -140,8 +147,13 @@ func (s *Stats) load(spec *ebpf.CollectionSpec) (err error) {
 	if s.deltas, err = mapMemory(s.program.Maps[statsMapDeltas]); err != nil {
 		return err
 	}
-	s.newcomers, err = mapMemory(s.program.Maps[statsMapNewcomers])
-	return err
+	if s.newcomers, err = mapMemory(s.program.Maps[statsMapNewcomers]); err != nil {
+		return err
+	}
+	if s.sealed, err = mapMemory(s.group.maps[statsMapSealed]); err != nil {
+		return err
+	}
+	return s.finish()
 }
 
 func (s *Stats) state() *statsKpStatsBooks { return as[statsKpStatsBooks](s.books) }
@@ -224,14 +236,20 @@ func (s *Stats) Move(moves []Move, now time.Time) error {
 }
 
 // Retire removes series. Their view's books keep the sum of what they had.
-func (s *Stats) Retire(series []SeriesID) error {
+func (s *Stats) Retire(series []SeriesID) error { return s.retire(series, false) }
+
+func (s *Stats) retire(series []SeriesID, uncertain bool) error {
+	var asUncertain uint64
+	if uncertain {
+		asUncertain = 1
+	}
 	deltas := s.Deltas()
 	for len(series) > 0 {
 		n := min(len(series), MaxDeltas)
 		for i := range n {
 			deltas[i].ID = series[i]
 		}
-		retired, err := run(s.program.Programs[statsProgRetireSeries], uint64(n))
+		retired, err := run(s.program.Programs[statsProgRetireSeries], uint64(n), asUncertain)
 		if err == nil && retired < n {
 			err = fmt.Errorf("retire series: %d of %d were retired", retired, n)
 		}
@@ -281,6 +299,7 @@ func (s *Stats) Close() {
 	s.books.unmap()
 	s.deltas.unmap()
 	s.newcomers.unmap()
+	s.sealed.unmap()
 	if s.program != nil {
 		s.program.Close()
 	}

@@ -31,6 +31,13 @@ type statsKpDelta struct {
 	}
 }
 
+type statsKpDescription struct {
+	_        structs.HostLayout
+	Size     uint32
+	Reserved uint32
+	Text     [131064]int8
+}
+
 type statsKpEntry struct {
 	_      structs.HostLayout
 	Series statsKpSeries
@@ -100,16 +107,18 @@ type statsKpStatsBooks struct {
 	Format           uint32
 	Generation       uint32
 	Delivered        uint32
-	Reserved         uint32
+	Refused          uint32
 	GenerationUnixNs [2]uint64
 	View             [64]struct {
-		_             structs.HostLayout
-		Fingerprint   uint64
-		Events        uint64
-		Bytes         uint64
-		RetiredEvents uint64
-		RetiredBytes  uint64
-		Name          [88]int8
+		_               structs.HostLayout
+		Fingerprint     uint64
+		Events          uint64
+		Bytes           uint64
+		RetiredEvents   uint64
+		RetiredBytes    uint64
+		UncertainEvents uint64
+		UncertainBytes  uint64
+		Name            [72]int8
 	}
 	Source [1024]struct {
 		_    structs.HostLayout
@@ -125,6 +134,7 @@ const (
 	statsMapDeltas        = "deltas"
 	statsMapDraft         = "draft"
 	statsMapNewcomers     = "newcomers"
+	statsMapSealed        = "sealed"
 	statsMapStats         = "stats"
 	statsMapStatsBooks    = "stats_books"
 	statsProgAddDeltas    = "add_deltas"
@@ -186,6 +196,7 @@ type statsMapSpecs struct {
 	Deltas     *ebpf.MapSpec `ebpf:"deltas"`
 	Draft      *ebpf.MapSpec `ebpf:"draft"`
 	Newcomers  *ebpf.MapSpec `ebpf:"newcomers"`
+	Sealed     *ebpf.MapSpec `ebpf:"sealed"`
 	Stats      *ebpf.MapSpec `ebpf:"stats"`
 	StatsBooks *ebpf.MapSpec `ebpf:"stats_books"`
 }
@@ -219,6 +230,7 @@ type statsMaps struct {
 	Deltas     *ebpf.Map `ebpf:"deltas"`
 	Draft      *ebpf.Map `ebpf:"draft"`
 	Newcomers  *ebpf.Map `ebpf:"newcomers"`
+	Sealed     *ebpf.Map `ebpf:"sealed"`
 	Stats      *ebpf.Map `ebpf:"stats"`
 	StatsBooks *ebpf.Map `ebpf:"stats_books"`
 }
@@ -228,6 +240,7 @@ func (m *statsMaps) Close() error {
 		m.Deltas,
 		m.Draft,
 		m.Newcomers,
+		m.Sealed,
 		m.Stats,
 		m.StatsBooks,
 	)

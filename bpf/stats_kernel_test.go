@@ -225,35 +225,123 @@ func TestStatsMoveAndRetire(t *testing.T) {
 	assert.Equal(t, ViewBooks{Events: sum + 6, Bytes: 10 * (sum + 6), RetiredEvents: sum + 5, RetiredBytes: 10 * (sum + 5)}, s.ViewBooks(0))
 }
 
-func TestStatsGenerations(t *testing.T) {
+func TestStatsIntervals(t *testing.T) {
 	path := pinPath(t)
 	dir := directory(t, path)
 	s, err := OpenStats(dir, "stats", 100)
 	require.NoError(t, err)
-	_, frozen := s.Frozen()
-	assert.False(t, frozen)
+	_, sealed := s.Sealed()
+	assert.False(t, sealed)
 	put(s, 0, 1, 7)
 	add(t, s, 1, 0, 0, 7)
 	start := s.Current().Start
 	end := time.Unix(0, start.UnixNano()+1000)
-	s.Freeze(end)
+	require.Error(t, s.Seal(end, make([]byte, MaxDescription+1)))
+	require.NoError(t, s.Seal(end, []byte("as \xff it is")))
 	put(s, 0, 1, 9)
 	add(t, s, 1, 0, 0, 9)
-	s.Close()
+	for _, size := range []int{100, 200} { // also in a larger copy
+		s.Close()
+		s, err = OpenStats(dir, "stats", size)
+		require.NoError(t, err)
+		interval, sealed := s.Sealed()
+		assert.True(t, sealed)
+		assert.Equal(t, Interval{Number: 0, Start: start, End: end}, interval)
+		assert.Equal(t, Interval{Number: 1, Start: end}, s.Current())
+		assert.Equal(t, "as \xff it is", string(s.Description()))
+		assert.Equal(t, map[uint32]uint64{1: 7}, events(t, s, 0))
+		assert.Equal(t, map[uint32]uint64{1: 9}, events(t, s, 1))
+		n, err := s.SealedSeries()
+		require.NoError(t, err)
+		assert.Equal(t, 1, n)
+	}
+	s.Delivered()
+	_, sealed = s.Sealed()
+	assert.False(t, sealed)
+	s.Close() // before it could remove what it has delivered
 	s, err = OpenStats(dir, "stats", 100)
 	require.NoError(t, err)
 	defer s.Close()
-	generation, frozen := s.Frozen()
-	assert.True(t, frozen)
-	assert.Equal(t, Generation{Number: 0, Start: start, End: end}, generation)
-	assert.Equal(t, Generation{Number: 1, Start: end}, s.Current())
-	assert.Equal(t, map[uint32]uint64{1: 7}, events(t, s, 0))
+	assert.Empty(t, events(t, s, 0))
 	assert.Equal(t, map[uint32]uint64{1: 9}, events(t, s, 1))
-	require.NoError(t, s.Retire([]SeriesID{{Number: 1}}))
-	s.Delivered()
-	_, frozen = s.Frozen()
-	assert.False(t, frozen)
 	assert.Equal(t, ViewBooks{Events: 16, Bytes: 160, RetiredEvents: 7, RetiredBytes: 70}, s.ViewBooks(0))
+}
+
+// TestStatsRefused: each event that is refused for good is uncertain once, also where the process was killed over it.
+func TestStatsRefused(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		dir := directory(t, pinPath(t))
+		s, err := OpenStats(dir, "stats", 1000)
+		require.NoError(t, err)
+		const series = 300
+		for pid := range uint32(series) {
+			put(s, 0, pid, 2)
+			add(t, s, 1, 0, 0, 2)
+		}
+		require.NoError(t, s.Seal(time.Now(), nil))
+		put(s, 0, 1, 9)
+		add(t, s, 1, 0, 0, 9)
+		if killed {
+			s.state().Refused = s.state().Generation
+			require.NoError(t, s.retire([]SeriesID{{Number: 0}, {Number: 1}, {Number: 2}}, true))
+			s.Close()
+			s, err = OpenStats(dir, "stats", 1000)
+			require.NoError(t, err)
+		} else {
+			require.NoError(t, s.RetireRefused())
+		}
+		_, sealed := s.Sealed()
+		assert.False(t, sealed)
+		assert.Empty(t, events(t, s, 0))
+		assert.Equal(t, map[uint32]uint64{1: 9}, events(t, s, 1))
+		assert.Equal(t, ViewBooks{
+			Events: 2*series + 9, Bytes: 20*series + 90, RetiredEvents: 2 * series, RetiredBytes: 20 * series,
+			UncertainEvents: 2 * series, UncertainBytes: 20 * series,
+		}, s.ViewBooks(0))
+		require.NoError(t, s.Seal(time.Now(), nil))
+		s.Close()
+		s, err = OpenStats(dir, "stats", 1000)
+		require.NoError(t, err)
+		_, sealed = s.Sealed()
+		assert.True(t, sealed, "the next one is not refused by that")
+		s.Close()
+		require.NoError(t, dir.Close())
+	}
+}
+
+// TestStatsViewsOfASealedInterval: a view that is configured no more keeps its number until its sealed series are delivered.
+func TestStatsViewsOfASealedInterval(t *testing.T) {
+	s := openStats(t, "", 100)
+	defer s.Close()
+	_, _, err := s.Configure([]View{{11, "a"}, {22, "b"}})
+	require.NoError(t, err)
+	fill := func() {
+		for view := range uint16(2) {
+			put(s, 0, 1+uint32(view), 5)
+			s.Newcomers()[0].View = view
+			add(t, s, 1, 0, 0, 5)
+		}
+	}
+	fill()
+	require.NoError(t, s.Seal(time.Now(), nil))
+	fill()
+	numbers, dropped, err := s.Configure([]View{{22, "b"}, {33, "c"}})
+	require.NoError(t, err)
+	assert.Equal(t, []uint16{1, 2}, numbers)
+	assert.Equal(t, []DroppedView{{Name: "a", Series: 1, Events: 5}}, dropped, "of the current interval")
+	assert.Equal(t, map[uint32]uint64{1: 5, 2: 5}, events(t, s, 0))
+	assert.Equal(t, map[uint32]uint64{2: 5}, events(t, s, 1))
+	assert.Equal(t, [MaxViews]string{"a", "b", "c"}, s.ViewNames())
+	many := make([]View, MaxViews)
+	for i := range many {
+		many[i] = View{Fingerprint: uint64(1000 + i)}
+	}
+	_, _, err = s.Configure(many)
+	require.ErrorContains(t, err, "64 views, and there is room for 62 while an interval of the configuration before is not delivered")
+	assert.Equal(t, map[uint32]uint64{2: 5}, events(t, s, 1), "nothing is dropped")
+	s.Delivered()
+	_, _, err = s.Configure(many)
+	require.NoError(t, err)
 }
 
 func TestStatsViews(t *testing.T) {

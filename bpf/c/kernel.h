@@ -112,7 +112,12 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct hlist_bl_node {
+	struct hlist_bl_node **pprev;
+};
+
 struct dentry {
+	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
 };
@@ -134,6 +139,7 @@ struct path {
 
 struct inode {
 	unsigned short i_mode;
+	unsigned long i_ino;
 };
 
 struct file {
@@ -300,6 +306,7 @@ struct task_struct {
 	int exit_code;
 	__u64 start_boottime;
 	__u64 self_exec_id;
+	unsigned int in_execve : 1;
 	struct task_struct *group_leader;
 	struct task_struct *real_parent;
 	struct files_struct *files;

@@ -9,6 +9,7 @@
 #include "settings.h"
 #include "identity.h"
 #include "emit.h"
+#include "file.h"
 #include "socket.h"
 #include "message.h"
 #include "peer.h"

@@ -4,11 +4,13 @@
  * enriched when its process is long gone.
  *
  * Entries of processes that end stay. Only when there is no room for a new one does the one that ended first
- * go. The same holds for cgroups. Each program ends its work on an entry before the process can do anything that
+ * go. The same holds for cgroups that are removed and programs that are replaced. Each program ends its work on an entry before the process can do anything that
  * an event would report.
  */
 #include "kernel.h"
+#include "event.h"
 #include "process_table.h"
+#include "file.h"
 #include "path.h"
 
 /* The helpers for reading kernel memory are for GPL-compatible programs; Apache-2.0 alone is not listed. */
@@ -36,6 +38,21 @@ struct {
 	__type(value, struct kp_process_id);
 } ended SEC(".maps");
 
+/* The programs that processes ran before they executed another. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 15);
+	__type(key, struct kp_program_id);
+	__type(value, struct kp_program);
+} programs SEC(".maps");
+
+/* The same, in the order in which they were replaced. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 1 << 15);
+	__type(value, struct kp_program_id);
+} replaced SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1 << 12);
@@ -51,16 +68,16 @@ struct {
 } removed SEC(".maps");
 
 /*
- * How many execs there were, by the lower bits of the pid: who remembers a process sees at a glance whether it may
- * have become another program.
+ * How many moves among the cgroups v1 there were, by the lower bits of the pid: who remembers a process sees at a glance
+ * whether it may be in another container.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, KP_EXECS);
+	__uint(max_entries, KP_MOVES);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, __u32);
-} execs SEC(".maps");
+} moves SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -91,6 +108,7 @@ static __always_inline void count(__u32 what)
 enum user {
 	USER_FORK,
 	USER_EXEC,
+	USER_EXIT,
 	USER_MKDIR,
 	USER_ATTACH,
 	USER_FILL,
@@ -103,6 +121,9 @@ struct scratch {
 	char longer[1024 + KP_PATH_LEN]; /* TRACE_CGROUP_PATH_LEN in kernel/cgroup/cgroup-internal.h, and room behind it */
 	struct kp_process_entry entry;
 	__u64 next, last; /* in the list of a task's cgroups */
+	struct kp_cgroup_id before, found;
+	__u32 best;       /* how well the best of them fits that were looked at */
+	__u32 digits;     /* hexadecimal ones in a row */
 };
 
 struct {
@@ -116,6 +137,8 @@ static __always_inline struct scratch *scratch_of(__u32 user)
 {
 	return bpf_map_lookup_elem(&scratches, &user);
 }
+
+static const struct kp_cgroup_id nowhere;
 
 /* What a new entry is before it is filled: nothing that a reader takes for an answer. */
 const struct kp_process_entry blank_process = {};
@@ -132,6 +155,11 @@ static __always_inline struct kp_process_id id_of(struct task_struct *task)
 	};
 
 	return id;
+}
+
+static __always_inline __u16 exec_number_of(struct task_struct *task)
+{
+	return KP_EXEC_NUMBER(task->self_exec_id);
 }
 
 #define EVICTION_TRIES 4
@@ -169,32 +197,83 @@ static __always_inline int insert(const struct kp_process_id *id, const struct k
 		evict_process();
 		error = bpf_map_update_elem(&processes, id, value, BPF_NOEXIST);
 	}
-	if (!error)
+	if (!error) {
 		count(as);
-	else if (error == -E2BIG)
-		count(KP_TABLE_MISSED_FULL);
-	else if (error != -EEXIST)
-		count(KP_TABLE_MISSED_ERROR);
+		return 0;
+	}
+	if (error == -EEXIST)
+		return error;
+	count(error == -E2BIG ? KP_TABLE_MISSED_FULL : KP_TABLE_MISSED_ERROR);
+	if (!state.missed_first_ns || id->start_ns < state.missed_first_ns)
+		state.missed_first_ns = id->start_ns;
+	if (id->start_ns > state.missed_last_ns)
+		state.missed_last_ns = id->start_ns;
 	return error;
 }
 
-static __always_inline void set_path(struct kp_process_entry *entry, struct path_text *path, struct task_struct *task)
+/* Throws out the program that was replaced first. */
+static __always_inline void evict_program(void)
+{
+	struct kp_program_id id = {};
+
+	if (bpf_map_pop_elem(&replaced, &id))
+		return;
+	if (!bpf_map_delete_elem(&programs, &id))
+		count(KP_TABLE_PROGRAMS_EVICTED);
+}
+
+/* Keeps a program that its process is about to replace. */
+static __always_inline void keep_program(const struct kp_process_id *process, const struct kp_program *program)
+{
+	struct kp_program_id id = {
+		.start_ns = process->start_ns,
+		.tgid = process->tgid,
+		.exec_number = program->exec_number,
+	};
+	int error = bpf_map_update_elem(&programs, &id, program, BPF_NOEXIST);
+
+	for (int i = 0; i < EVICTION_TRIES && error == -E2BIG; i++) {
+		evict_program();
+		error = bpf_map_update_elem(&programs, &id, program, BPF_NOEXIST);
+	}
+	if (error) { /* its number has come round where it is there */
+		if (error != -EEXIST)
+			count(KP_TABLE_PROGRAMS_MISSED);
+		return;
+	}
+	count(KP_TABLE_PROGRAMS);
+	if (bpf_map_push_elem(&replaced, &id, BPF_ANY) && !bpf_map_delete_elem(&programs, &id))
+		count(KP_TABLE_PROGRAMS_EVICTED); /* nobody would ever throw it out */
+}
+
+/* Describes the program that a task runs. */
+static __always_inline void set_program(struct kp_program *program, struct path_text *path, struct task_struct *task)
 {
 	struct mm_struct *mm = task->mm;
 	struct file *file = mm ? mm->exe_file : NULL;
 
-	entry->flags &= ~(KP_PROCESS_PATH_CUT | KP_PROCESS_PATH_UNREADABLE | KP_PROCESS_KERNEL);
+	program->exec_number = exec_number_of(task);
+	program->flags = 0;
 	begin_path(path);
 	if (file)
 		file_path(path, file);
 	else if (task->flags & PF_KTHREAD)
-		entry->flags |= KP_PROCESS_KERNEL;
-	copy_path(entry->path, path);
-	entry->base = path->base - path->at;
+		program->flags |= KP_PROGRAM_KERNEL;
+	if (file && path->text[path->base & (KP_PATH_LEN - 1)] == '#' && is_nameless(file)) {
+		program->flags |= KP_PROGRAM_NAMELESS;
+		begin_path(path);
+	}
+	copy_path(program->path, path);
+	program->base = path->base - path->at;
 	if (path->cut)
-		entry->flags |= KP_PROCESS_PATH_CUT;
-	if (path->base >= KP_PATH_LEN - 1 && !(entry->flags & KP_PROCESS_KERNEL))
-		entry->flags |= KP_PROCESS_PATH_UNREADABLE;
+		program->flags |= KP_PROGRAM_PATH_CUT;
+	if (path->base >= KP_PATH_LEN - 1 && !(program->flags & (KP_PROGRAM_KERNEL | KP_PROGRAM_NAMELESS)))
+		program->flags |= KP_PROGRAM_UNREADABLE;
+}
+
+static __always_inline void copy_program(struct kp_program *to, const struct kp_program *from)
+{
+	bpf_probe_read_kernel(to, sizeof(*to), from); /* it can't fail: it reads a map */
 }
 
 /* The name of a task, in two words. It ends with a NUL. */
@@ -242,155 +321,6 @@ static __always_inline void publish(struct kp_process_entry *entry, const struct
 	BARRIER();
 	entry->id = *id;
 	entry->start_again_ns = id->start_ns;
-}
-
-SEC("tp_btf/sched_process_fork")
-int table_fork(__u64 *ctx)
-{
-	struct task_struct *parent = (void *)ctx[0], *child = (void *)ctx[1];
-	struct kp_process_entry *entry, *from;
-	struct kp_process_id id, of;
-	struct scratch *scratch;
-
-	if (silent() || child->pid != child->tgid) /* a thread */
-		return 0;
-	scratch = scratch_of(USER_FORK);
-	if (!scratch)
-		return 0;
-	id = id_of(child);
-	of = id_of(parent);
-	if (insert(&id, &blank_process, KP_TABLE_STARTED))
-		return 0;
-	entry = bpf_map_lookup_elem(&processes, &id);
-	if (!entry)
-		return 0;
-	describe(entry, child);
-	from = bpf_map_lookup_elem(&processes, &of);
-	if (from && from->id.start_ns && from->seen == state.living) { /* it runs what its parent runs */
-		entry->legacy = from->legacy;
-		entry->base = from->base;
-		entry->flags |= from->flags & (KP_PROCESS_PATH_CUT | KP_PROCESS_PATH_UNREADABLE | KP_PROCESS_KERNEL);
-		bpf_probe_read_kernel(entry->path, KP_PATH_LEN, from->path); /* it can't fail: it reads a map */
-	} else {
-		set_path(entry, &scratch->path, child);
-	}
-	publish(entry, &id);
-	return 0;
-}
-
-/* Keeps the arguments that the current process was executed with. */
-static __always_inline void keep_arguments(const struct kp_process_id *id, struct task_struct *task)
-{
-	struct mm_struct *mm = task->mm;
-	struct kp_arguments *kept;
-	__u64 start;
-	__u32 length;
-
-	if (!mm)
-		return;
-	start = mm->arg_start;
-	length = mm->arg_end - start;
-	kept = bpf_map_lookup_elem(&arguments, id);
-	if (!kept) {
-		if (bpf_map_update_elem(&arguments, id, &blank_arguments, BPF_ANY))
-			return;
-		kept = bpf_map_lookup_elem(&arguments, id);
-		if (!kept)
-			return;
-	}
-	kept->start_ns = 0;
-	BARRIER();
-	kept->length = length;
-	if (length > KP_PATH_LEN)
-		length = KP_PATH_LEN;
-	kept->unreadable = bpf_probe_read_user(kept->text, length, (void *)start) != 0;
-	BARRIER();
-	kept->start_ns = id->start_ns;
-	kept->start_again_ns = id->start_ns;
-}
-
-SEC("tp_btf/sched_process_exec")
-int table_exec(__u64 *ctx)
-{
-	struct task_struct *task = (void *)ctx[0];
-	struct kp_process_id id;
-	struct kp_process_entry *entry;
-	struct scratch *scratch;
-	struct kp_image *image;
-	__u64 now;
-	__u32 slot, *counter;
-
-	if (silent())
-		return 0;
-	scratch = scratch_of(USER_EXEC);
-	if (!scratch)
-		return 0;
-	id = id_of(task);
-	now = bpf_ktime_get_boot_ns();
-	entry = bpf_map_lookup_elem(&processes, &id);
-	if (!entry) {
-		if (insert(&id, &blank_process, KP_TABLE_FOUND))
-			return 0;
-		entry = bpf_map_lookup_elem(&processes, &id);
-		if (!entry)
-			return 0;
-		entry->flags = KP_PROCESS_FOUND;
-		describe(entry, task);
-		set_path(entry, &scratch->path, task);
-		entry->exec_ns = now;
-		entry->execs = 1;
-		entry->earlier[0].until_ns = now;
-		publish(entry, &id);
-	} else {
-		begin_change(entry);
-		slot = entry->execs % KP_EARLIER;
-		image = &entry->earlier[slot];
-		image->until_ns = now;
-		bpf_probe_read_kernel(image->base, KP_BASE_LEN, &entry->path[entry->base % KP_PATH_LEN]); /* it can't fail: it reads a map */
-		set_path(entry, &scratch->path, task);
-		describe_owner(entry, task);
-		entry->exec_ns = now;
-		entry->execs++;
-		end_change(entry);
-	}
-	if (state.with_arguments)
-		keep_arguments(&id, task);
-	slot = id.tgid % KP_EXECS;
-	counter = bpf_map_lookup_elem(&execs, &slot);
-	if (counter)
-		__sync_fetch_and_add(counter, 1);
-	__sync_fetch_and_add(&state.execs, 1);
-	return 0;
-}
-
-/* Notes that a process has ended. Two of its threads may end at once; the second finds that it has been noted. */
-static __always_inline void end(struct kp_process_entry *entry, struct kp_process_id *id, struct task_struct *task)
-{
-	if (entry->exit_ns)
-		return;
-	entry->exit_ns = bpf_ktime_get_boot_ns();
-	copy_comm(entry->comm, task->group_leader);
-	if (!bpf_map_push_elem(&ended, id, BPF_ANY))
-		return;
-	/* Nobody would ever throw it out. */
-	if (!bpf_map_delete_elem(&processes, id))
-		count(KP_TABLE_EVICTED);
-}
-
-SEC("tp_btf/sched_process_exit")
-int table_exit(__u64 *ctx)
-{
-	struct task_struct *task = (void *)ctx[0];
-	struct kp_process_entry *entry;
-	struct kp_process_id id;
-
-	if (silent() || task->signal->live.counter != 0) /* other threads live on */
-		return 0;
-	id = id_of(task);
-	entry = bpf_map_lookup_elem(&processes, &id);
-	if (entry)
-		end(entry, &id, task);
-	return 0;
 }
 
 /* Throws out the cgroup that was removed first. */
@@ -462,6 +392,262 @@ static __always_inline __u32 put_cgroup(struct scratch *scratch, const struct kp
 	return length;
 }
 
+#define CONTAINER_ID_LEN 64
+
+/* Puts a cgroup in that was there before, with the path made of its names, which it leaves in scratch->path. */
+static __always_inline void find_cgroup(struct scratch *scratch, struct cgroup *cgroup, const struct kp_cgroup_id *id)
+{
+	struct kp_cgroup_entry *entry = bpf_map_lookup_elem(&cgroups, id);
+
+	cgroup_path(&scratch->path, scratch->component, BPF_CORE_READ(cgroup, kn));
+	if (entry) {
+		entry->seen = state.living;
+	} else {
+		entry = insert_cgroup(id);
+		if (entry) {
+			entry->cut = scratch->path.cut;
+			copy_path(entry->path, &scratch->path);
+			publish_cgroup(entry, id);
+		}
+	}
+}
+
+/*
+ * Whether a container's id can be in the path in scratch->path. The count is in memory, of whose content the verifier
+ * keeps no account: it would follow every one.
+ */
+static __noinline bool has_container_id(struct scratch *scratch)
+{
+	scratch->digits = 0;
+	for (int i = 0; i < KP_PATH_LEN; i++) {
+		char c = scratch->path.text[i];
+
+		scratch->digits++;
+		if (i < scratch->path.at || !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+			scratch->digits = 0;
+		BARRIER();
+		if (scratch->digits == CONTAINER_ID_LEN)
+			return true;
+	}
+	return false;
+}
+
+#define MAX_HIERARCHIES 32
+
+/*
+ * Looks at the next cgroup of a task, and says whether there is one. A function of its own, with what it goes on from in
+ * memory, so that the verifier reads it once and not for each step.
+ */
+__noinline int find_next_cgroup(__u32 user)
+{
+	struct scratch *scratch = scratch_of(user);
+	struct cgrp_cset_link *link;
+	struct kp_cgroup_id id;
+	struct cgroup *cgroup;
+	__u32 fits;
+	void *at;
+
+	if (!scratch)
+		return 0;
+	at = (void *)scratch->next;
+	if (!at || at == (void *)scratch->last)
+		return 0;
+	link = at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
+	cgroup = BPF_CORE_READ(link, cgrp);
+	id = cgroup_id_of(cgroup);
+	find_cgroup(scratch, cgroup, &id);
+	/* The longest path is that of the innermost container; of those that are as long, the one that it was found in before. */
+	fits = 2 * (KP_PATH_LEN - (scratch->path.at & (KP_PATH_LEN - 1)));
+	if (id.id == scratch->before.id && id.hierarchy == scratch->before.hierarchy)
+		fits++;
+	if (id.hierarchy && fits > scratch->best && has_container_id(scratch)) {
+		scratch->best = fits;
+		scratch->found = id;
+	}
+	scratch->next = (__u64)BPF_CORE_READ(link, cgrp_link.next);
+	return 1;
+}
+
+/*
+ * Looks at the cgroups of a task in all hierarchies. Returns the cgroup v1 that can be a container's; all 0: none. before
+ * is the one that it was in before.
+ */
+static __always_inline struct kp_cgroup_id find_cgroups(__u32 user, struct scratch *scratch, struct task_struct *task,
+							struct kp_cgroup_id before)
+{
+	struct css_set *set = BPF_CORE_READ(task, cgroups);
+
+	scratch->before = before;
+	scratch->found = (struct kp_cgroup_id){};
+	scratch->best = 0;
+	scratch->next = (__u64)BPF_CORE_READ(set, cgrp_links.next);
+	scratch->last = (__u64)set + bpf_core_field_offset(struct css_set, cgrp_links);
+	for (int i = 0; i < MAX_HIERARCHIES; i++)
+		if (!find_next_cgroup(user))
+			break;
+	return scratch->found;
+}
+
+SEC("tp_btf/sched_process_fork")
+int table_fork(__u64 *ctx)
+{
+	struct task_struct *parent = (void *)ctx[0], *child = (void *)ctx[1];
+	struct kp_process_entry *entry, *from;
+	struct kp_process_id id, of;
+	struct scratch *scratch;
+
+	if (silent() || child->pid != child->tgid) /* a thread */
+		return 0;
+	scratch = scratch_of(USER_FORK);
+	if (!scratch)
+		return 0;
+	id = id_of(child);
+	of = id_of(parent);
+	if (insert(&id, &blank_process, KP_TABLE_STARTED))
+		return 0;
+	entry = bpf_map_lookup_elem(&processes, &id);
+	if (!entry)
+		return 0;
+	describe(entry, child);
+	from = bpf_map_lookup_elem(&processes, &of);
+	if (from && (!from->id.start_ns || from->seen != state.living))
+		from = NULL;
+	if (from && from->program.exec_number == exec_number_of(child)) /* it runs what its parent runs */
+		copy_program(&entry->program, &from->program);
+	else
+		set_program(&entry->program, &scratch->path, child);
+	/* It is where its parent is, unless one of the two has been moved since. */
+	if (from && child->cgroups == parent->group_leader->cgroups)
+		entry->cgroup_v1 = from->cgroup_v1;
+	else
+		entry->cgroup_v1 = find_cgroups(USER_FORK, scratch, child, nowhere);
+	publish(entry, &id);
+	return 0;
+}
+
+/* Keeps the arguments that the current process was executed with. */
+static __always_inline void keep_arguments(const struct kp_process_id *id, struct task_struct *task)
+{
+	struct mm_struct *mm = task->mm;
+	struct kp_arguments *kept;
+	__u64 start;
+	__u32 length;
+
+	if (!mm)
+		return;
+	start = mm->arg_start;
+	length = mm->arg_end - start;
+	kept = bpf_map_lookup_elem(&arguments, id);
+	if (!kept) {
+		if (bpf_map_update_elem(&arguments, id, &blank_arguments, BPF_ANY))
+			return;
+		kept = bpf_map_lookup_elem(&arguments, id);
+		if (!kept)
+			return;
+	}
+	kept->start_ns = 0;
+	BARRIER();
+	kept->exec_number = exec_number_of(task);
+	kept->length = length;
+	if (length > KP_PATH_LEN)
+		length = KP_PATH_LEN;
+	kept->unreadable = bpf_probe_read_user(kept->text, length, (void *)start) != 0;
+	BARRIER();
+	kept->start_ns = id->start_ns;
+	kept->start_again_ns = id->start_ns;
+}
+
+/* Notes that a process has become another program: the task that executes it, or ends in the attempt. */
+static __always_inline void become(struct kp_process_entry *entry, const struct kp_process_id *id, struct scratch *scratch,
+				   struct task_struct *task)
+{
+	if (entry->flags & KP_PROCESS_IN_EXEC) {
+		entry->program.path[0] = 0;
+		entry->program.base = 0;
+		entry->program.flags = KP_PROGRAM_UNREADABLE;
+	}
+	if (entry->program.exec_number)
+		keep_program(id, &entry->program); /* first, so that one of the two is there at any time */
+	begin_change(entry);
+	set_program(&entry->program, &scratch->path, task);
+	describe_owner(entry, task);
+	entry->exec_ns = bpf_ktime_get_boot_ns();
+	entry->flags &= ~KP_PROCESS_IN_EXEC;
+	end_change(entry);
+}
+
+SEC("tp_btf/sched_process_exec")
+int table_exec(__u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0];
+	struct kp_process_id id;
+	struct kp_process_entry *entry;
+	struct scratch *scratch;
+
+	bool found;
+
+	if (silent())
+		return 0;
+	scratch = scratch_of(USER_EXEC);
+	if (!scratch)
+		return 0;
+	id = id_of(task);
+	entry = bpf_map_lookup_elem(&processes, &id);
+	found = !entry;
+	if (found) {
+		if (insert(&id, &blank_process, KP_TABLE_FOUND))
+			return 0;
+		entry = bpf_map_lookup_elem(&processes, &id);
+		if (!entry)
+			return 0;
+		entry->flags = KP_PROCESS_FOUND;
+		describe(entry, task);
+		entry->cgroup_v1 = find_cgroups(USER_EXEC, scratch, task, nowhere);
+	}
+	if (entry->program.exec_number != exec_number_of(task)) /* else the count of the living has found it just now */
+		become(entry, &id, scratch, task);
+	if (found)
+		publish(entry, &id);
+	if (state.with_arguments)
+		keep_arguments(&id, task);
+	return 0;
+}
+
+/* Notes that a process has ended. Two of its threads may end at once; the second finds that it has been noted. */
+static __always_inline void end(struct kp_process_entry *entry, struct kp_process_id *id, struct task_struct *task)
+{
+	if (entry->exit_ns)
+		return;
+	entry->exit_ns = bpf_ktime_get_boot_ns();
+	copy_comm(entry->comm, task->group_leader);
+	if (!bpf_map_push_elem(&ended, id, BPF_ANY))
+		return;
+	/* Nobody would ever throw it out. */
+	if (!bpf_map_delete_elem(&processes, id))
+		count(KP_TABLE_EVICTED);
+}
+
+SEC("tp_btf/sched_process_exit")
+int table_exit(__u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0];
+	struct kp_process_entry *entry;
+	struct kp_process_id id;
+	struct scratch *scratch;
+
+	if (silent() || task->signal->live.counter != 0) /* other threads live on */
+		return 0;
+	scratch = scratch_of(USER_EXIT);
+	id = id_of(task);
+	entry = bpf_map_lookup_elem(&processes, &id);
+	if (!entry || !scratch)
+		return 0;
+	if (entry->program.exec_number != exec_number_of(task)) /* an exec failed when the program before was gone already */
+		become(entry, &id, scratch, task);
+	end(entry, &id, task);
+	return 0;
+}
+
 SEC("tp_btf/cgroup_mkdir")
 int table_mkdir(__u64 *ctx)
 {
@@ -498,8 +684,27 @@ int table_rmdir(__u64 *ctx)
 	return 0;
 }
 
-#define CONTAINER_ID_LEN 64
+/* Notes that a process is in another container, or in none. */
+static __always_inline void move(struct kp_process_entry *entry, const struct kp_process_id *id, struct kp_cgroup_id to)
+{
+	struct kp_place *before = &entry->earlier[entry->moves % KP_EARLIER];
+	__u32 slot = id->tgid % KP_MOVES, *counter;
 
+	if (entry->cgroup_v1.id == to.id && entry->cgroup_v1.hierarchy == to.hierarchy)
+		return;
+	begin_change(entry);
+	before->until_ns = bpf_ktime_get_boot_ns();
+	before->cgroup = entry->cgroup_v1;
+	entry->cgroup_v1 = to;
+	entry->moves++;
+	end_change(entry);
+	counter = bpf_map_lookup_elem(&moves, &slot);
+	if (counter)
+		__sync_fetch_and_add(counter, 1);
+	__sync_fetch_and_add(&state.moves, 1);
+}
+
+/* A process was moved to another cgroup, or one of its threads, in which case it stays where its main thread is. */
 SEC("tp_btf/cgroup_attach_task")
 int table_attach(__u64 *ctx)
 {
@@ -513,128 +718,57 @@ int table_attach(__u64 *ctx)
 	if (silent() || !id.hierarchy) /* with cgroup v2 every event says which it was in */
 		return 0;
 	scratch = scratch_of(USER_ATTACH);
-	if (!scratch || put_cgroup(scratch, &id, (const char *)ctx[1]) <= CONTAINER_ID_LEN)
+	if (!scratch)
 		return 0;
+	put_cgroup(scratch, &id, (const char *)ctx[1]);
 	process = id_of(task);
 	entry = bpf_map_lookup_elem(&processes, &process);
-	if (entry)
-		entry->legacy = id;
+	if (entry && entry->id.start_ns && task->pid == task->tgid)
+		move(entry, &process, find_cgroups(USER_ATTACH, scratch, task, entry->cgroup_v1));
 	return 0;
 }
 
-/* Puts a cgroup in that was there before, with the path made of its names. Returns the length of the path. */
-static __always_inline __u32 find_cgroup(struct scratch *scratch, struct cgroup *cgroup, const struct kp_cgroup_id *id)
+static __always_inline bool is_in_exec(struct task_struct *task)
 {
-	struct kp_cgroup_entry *entry = bpf_map_lookup_elem(&cgroups, id);
-
-	cgroup_path(&scratch->path, scratch->component, BPF_CORE_READ(cgroup, kn));
-	if (entry) {
-		entry->seen = state.living;
-	} else {
-		entry = insert_cgroup(id);
-		if (entry) {
-			entry->cut = scratch->path.cut;
-			copy_path(entry->path, &scratch->path);
-			publish_cgroup(entry, id);
-		}
-	}
-	return KP_PATH_LEN - 1 - scratch->path.at;
-}
-
-#define MAX_HIERARCHIES 32
-
-/*
- * Looks at the next cgroup of a process that was there before, and says whether there is one. A function of its own, with
- * what it goes on from in memory, so that the verifier reads it once and not for each step.
- */
-__noinline int find_next_cgroup(__u32 user)
-{
-	struct scratch *scratch = scratch_of(user);
-	struct cgrp_cset_link *link;
-	struct kp_cgroup_id id;
-	struct cgroup *cgroup;
-	void *at;
-
-	if (!scratch)
-		return 0;
-	at = (void *)scratch->next;
-	if (!at || at == (void *)scratch->last)
-		return 0;
-	link = at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
-	cgroup = BPF_CORE_READ(link, cgrp);
-	id = cgroup_id_of(cgroup);
-	if (find_cgroup(scratch, cgroup, &id) > CONTAINER_ID_LEN && id.hierarchy)
-		scratch->entry.legacy = id;
-	scratch->next = (__u64)BPF_CORE_READ(link, cgrp_link.next);
-	return 1;
-}
-
-static __always_inline void find_cgroups(struct scratch *scratch, struct task_struct *task)
-{
-	struct css_set *set = BPF_CORE_READ(task, cgroups);
-
-	scratch->next = (__u64)BPF_CORE_READ(set, cgrp_links.next);
-	scratch->last = (__u64)set + bpf_core_field_offset(struct css_set, cgrp_links);
-	for (int i = 0; i < MAX_HIERARCHIES; i++)
-		if (!find_next_cgroup(USER_FILL))
-			return;
-}
-
-/* Whether two paths are the same. A function of its own, so that the verifier reads its loop once for each caller. */
-static __noinline bool same_path(const char *path, const char *other)
-{
-	for (int i = 0; i < KP_PATH_LEN; i++) {
-		if (path[i] != other[i])
-			return false;
-		if (!path[i])
-			return true;
-	}
-	return true;
+	return BPF_CORE_READ_BITFIELD(task, in_execve);
 }
 
 /* What is to be seen of a process that was there before, in scratch->entry. */
-static __always_inline void find(struct scratch *scratch, struct task_struct *task)
+static __always_inline void find(struct scratch *scratch, struct task_struct *task, struct kp_cgroup_id before)
 {
 	struct kp_process_entry *entry = &scratch->entry;
 
 	__builtin_memset(entry, 0, sizeof(*entry));
 	entry->flags = KP_PROCESS_FOUND;
 	describe(entry, task);
-	set_path(entry, &scratch->path, task);
-	find_cgroups(scratch, task);
+	set_program(&entry->program, &scratch->path, task);
+	BARRIER();
+	if (is_in_exec(task) || entry->program.exec_number != exec_number_of(task))
+		entry->flags |= KP_PROCESS_IN_EXEC;
+	entry->cgroup_v1 = find_cgroups(USER_FILL, scratch, task, before);
 }
 
 /*
  * Takes over what is to be seen now of a process whose entry nobody has kept for a while. If it has executed another program,
  * it is not known when, nor with what arguments, nor what it ran between the two.
  */
-static __always_inline void renew(struct kp_process_entry *entry, const struct kp_process_id *id,
-				  const struct kp_process_entry *found, struct mm_struct *mm)
+static __always_inline void renew(struct kp_process_entry *entry, const struct kp_process_id *id, const struct kp_process_entry *found)
 {
-	struct kp_arguments *kept = bpf_map_lookup_elem(&arguments, id);
-	bool same = found->flags & KP_PROCESS_PATH_UNREADABLE /* such as that of one which is ending */ ||
-		    same_path(entry->path, found->path);
-
-	if (kept && (!same || (mm && kept->length != (__u32)(mm->arg_end - mm->arg_start))))
-		kept->start_ns = 0;
+	move(entry, id, found->cgroup_v1);
+	if (entry->program.exec_number == found->program.exec_number)
+		return;
+	keep_program(id, &entry->program);
 	begin_change(entry);
-	entry->legacy = found->legacy;
-	if (!same) {
-		bpf_probe_read_kernel(entry->path, KP_PATH_LEN, found->path); /* it can't fail: it reads a map */
-		entry->base = found->base;
-		entry->flags = found->flags;
-		__builtin_memcpy(entry->comm, found->comm, sizeof(entry->comm));
-		entry->cgroup_id = found->cgroup_id;
-		entry->uid = found->uid;
-		entry->exec_ns = bpf_ktime_get_boot_ns();
-		entry->execs = 1;
-		entry->earlier[0].until_ns = entry->exec_ns;
-		entry->earlier[0].base[0] = 0;
-	}
+	copy_program(&entry->program, &found->program);
+	entry->flags = found->flags;
+	__builtin_memcpy(entry->comm, found->comm, sizeof(entry->comm));
+	entry->cgroup_id = found->cgroup_id;
+	entry->uid = found->uid;
+	entry->exec_ns = bpf_ktime_get_boot_ns();
 	end_change(entry);
 }
 
-#define RENEWALS 2 /* an exec takes longer than one */
+#define RENEWALS 2 /* a process does not execute two programs meanwhile */
 
 /*
  * Puts the processes in that were there before, and renews the entries of a table that was not kept for a while. A process
@@ -647,7 +781,6 @@ int table_fill(struct bpf_iter__task *ctx)
 	struct kp_process_entry *entry;
 	struct kp_process_id id;
 	struct scratch *scratch;
-	struct mm_struct *mm;
 
 	if (!task || task->pid != task->tgid)
 		return 0;
@@ -658,23 +791,21 @@ int table_fill(struct bpf_iter__task *ctx)
 	entry = bpf_map_lookup_elem(&processes, &id);
 	if (entry && !entry->id.start_ns) /* another program is about to make it an answer */
 		return 0;
-	if (!entry) {
-		find(scratch, task);
-		publish(&scratch->entry, &id);
-		if (insert(&id, &scratch->entry, KP_TABLE_FOUND))
-			return 0;
-		entry = bpf_map_lookup_elem(&processes, &id);
-		if (!entry)
-			return 0;
-	} else if (!state.since_ns && !entry->exit_ns) {
-		for (int i = 0; i < RENEWALS; i++) {
-			mm = task->mm;
-			find(scratch, task);
-			renew(entry, &id, &scratch->entry, mm);
-			BARRIER();
-			if (task->mm == mm) /* else it executes just now, and what is older may have come last */
-				break;
+	for (int i = 0; i < RENEWALS && (!entry || (!state.since_ns && !entry->exit_ns)); i++) {
+		find(scratch, task, entry ? entry->cgroup_v1 : nowhere);
+		if (!entry) {
+			publish(&scratch->entry, &id);
+			if (insert(&id, &scratch->entry, KP_TABLE_FOUND))
+				return 0;
+			entry = bpf_map_lookup_elem(&processes, &id);
+			if (!entry)
+				return 0;
+			break;
 		}
+		renew(entry, &id, &scratch->entry);
+		BARRIER();
+		if (entry->program.exec_number == exec_number_of(task)) /* else it has executed just now, and what is older came last */
+			break;
 	}
 	BARRIER();
 	entry->seen = state.living;
@@ -700,19 +831,49 @@ struct {
 	__type(value, struct kp_answer);
 } answers SEC(".maps");
 
+/*
+ * Puts the program that was asked for in the place of the one that the process runs. That it is still there after the copy
+ * says that the copy is whole, for none is put in a second time.
+ */
+static __always_inline enum kp_answered answer_program(struct kp_program *program, const struct kp_program_id *id)
+{
+	__u32 ahead = (id->exec_number + 65535 - program->exec_number) % 65535;
+	struct kp_program *kept;
+
+	if (!id->exec_number || !ahead)
+		return KP_ANSWERED_YES;
+	kept = bpf_map_lookup_elem(&programs, id);
+	if (!kept && ahead < 32768) /* numbers come round: one that is ahead by more than half of them is behind */
+		return KP_ANSWERED_NO;
+	if (kept) {
+		copy_program(program, kept);
+		BARRIER();
+		if (bpf_map_lookup_elem(&programs, id) == kept)
+			return KP_ANSWERED_YES;
+	}
+	program->exec_number = id->exec_number;
+	program->flags = KP_PROGRAM_FORGOTTEN;
+	program->base = 0;
+	program->path[0] = 0;
+	return KP_ANSWERED_YES;
+}
+
 /* Answers question number index. A function of its own, so that the verifier reads it once and not for each step. */
 __noinline int answer(__u32 index)
 {
 	struct kp_question *question = bpf_map_lookup_elem(&questions, &index);
 	struct kp_answer *answer = bpf_map_lookup_elem(&answers, &index);
 	struct kp_process_entry *entry;
+	struct kp_program_id program;
 	struct kp_arguments *kept;
 	struct kp_process_id id;
 	__u32 version;
 
 	if (!question || !answer)
 		return 0;
-	id = question->id;
+	program = question->id;
+	id.start_ns = program.start_ns;
+	id.tgid = program.tgid;
 	question->answered = KP_ANSWERED_NO;
 	entry = bpf_map_lookup_elem(&processes, &id);
 	if (!entry)
@@ -733,7 +894,7 @@ __noinline int answer(__u32 index)
 		if (kept)
 			bpf_probe_read_kernel(&answer->arguments, sizeof(answer->arguments), kept);
 	}
-	question->answered = KP_ANSWERED_YES;
+	question->answered = answer_program(&answer->process.program, &program);
 	return 0;
 }
 

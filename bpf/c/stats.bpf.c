@@ -4,7 +4,7 @@
  *
  *   add_deltas     adds a batch: all its deltas, and the note of how far the source has been counted
  *   move_series    adds series to others and removes them
- *   retire_series  removes series, and keeps the sum of what they had in the view's books
+ *   retire_series  removes series, and keeps the sum of what they had in the view's books: as uncertain, too, if told to
  *
  * Whatever kills the process, a batch is in the totals once or not at all, and the books balance. One
  * user-space process runs the programs, one at a time; readers look on at any time.
@@ -55,6 +55,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct kp_stats_books);
 } stats_books SEC(".maps");
+
+/* No program reads it: it is pinned with what it describes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct kp_description);
+} sealed SEC(".maps");
 
 static __always_inline struct kp_stats_books *books(void)
 {
@@ -241,7 +250,7 @@ int move_series(__u64 *args)
 }
 
 /* Retires the series in delta number index. */
-__noinline int retire_one(__u32 index)
+__noinline int retire_one(__u32 index, __u32 uncertain)
 {
 	struct kp_delta *delta = bpf_map_lookup_elem(&deltas, &index);
 	struct kp_stats_books *book = books();
@@ -263,18 +272,23 @@ __noinline int retire_one(__u32 index)
 	view = &book->view[number];
 	view->retired_events = sum_of(view->retired_events, events);
 	view->retired_bytes = sum_of(view->retired_bytes, bytes);
+	if (uncertain) {
+		view->uncertain_events = sum_of(view->uncertain_events, events);
+		view->uncertain_bytes = sum_of(view->uncertain_bytes, bytes);
+	}
 	return 1;
 }
 
-/* Retires the series in the first args[0] deltas. Returns how many. */
+/* Retires the series in the first args[0] deltas, as uncertain if args[1] is not 0. Returns how many. */
 SEC("raw_tp")
 int retire_series(__u64 *args)
 {
 	__u64 count = args[0];
+	__u32 uncertain = !!args[1];
 	__u32 i;
 
 	for (i = 0; i < KP_DELTAS; i++) {
-		if (i >= count || !retire_one(i))
+		if (i >= count || !retire_one(i, uncertain))
 			break;
 	}
 	return i;

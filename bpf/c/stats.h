@@ -12,6 +12,7 @@
 #define KP_DELTAS 256 /* series that one run adds to at most */
 #define KP_DELTA_BUCKETS 56
 #define KP_VIEWS 64 /* a power of two */
+#define KP_DESCRIPTION 131072 /* bytes of struct kp_description */
 
 /* The most that a sum can be: a point says it with a sign. A sum that reaches it stays there, and never goes back. */
 #define KP_MOST ((1ULL << 63) - 1)
@@ -126,7 +127,7 @@ struct kp_delta {
 
 /*
  * A view: which events are counted, by which dimensions, and what is measured of them. 128 bytes.
- * events = the sum over the view's series + retired_events, and the same for bytes.
+ * events = the sum over the view's series + retired_events, and the same for bytes. What is uncertain is retired too.
  */
 struct kp_view {
 	__u64 fingerprint; /* of its configuration; 0: none */
@@ -134,7 +135,16 @@ struct kp_view {
 	__u64 bytes;
 	__u64 retired_events; /* of series that are no more */
 	__u64 retired_bytes;
-	char name[88]; /* the metrics made from it, may be cut. NUL-terminated */
+	__u64 uncertain_events; /* of series that were refused for good: nobody knows whether the backend has them */
+	__u64 uncertain_bytes;
+	char name[72]; /* the metrics made from it, may be cut. NUL-terminated */
+};
+
+/* How the points of a sealed generation are made of its series, in the words of user space. */
+struct kp_description {
+	__u32 size; /* of text that is used */
+	__u32 reserved;
+	char text[KP_DESCRIPTION - 8];
 };
 
 struct kp_stats_books {
@@ -146,8 +156,8 @@ struct kp_stats_books {
 	__u64 saturated;     /* times that something was added to a series with a sum at KP_MOST */
 	__u32 format;        /* KP_STATS_FORMAT */
 	__u32 generation;    /* new series belong to it */
-	__u32 delivered;     /* generations before this one are delivered; one at most is not */
-	__u32 reserved;
+	__u32 delivered;     /* generations before this one are done with; one at most is not */
+	__u32 refused;       /* if the same as generation: the one before it was refused for good, and is uncertain */
 	__u64 generation_unix_ns[2]; /* wall clock when a generation began; by its lowest bit */
 	struct kp_view view[KP_VIEWS];
 	struct kp_source source[KP_SOURCES];

@@ -533,10 +533,12 @@ static __always_inline void emit_call(struct call *call, __u64 now)
 	event->exec_number = current_exec_number();
 	if (call->sk)
 		describe_socket_call(&event->network, call);
-	else if (file)
+	else if (file) {
 		COPY_NAME(event, bpf_probe_read_kernel_str, bpf_probe_read_kernel,
 			  (const char *)BPF_CORE_READ(file, f_path.dentry, d_name.name));
-	else if (path)
+		if (event->name[0] == '#' && is_nameless(file))
+			__builtin_memset(event->name, 0, KP_NAME_LEN);
+	} else if (path)
 		COPY_NAME(event, bpf_probe_read_user_str, bpf_probe_read_user, path);
 	submit(event);
 }

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 
+	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/connector/bpfaggregateconnector/internal/metadata"
 	"github.com/kernelpipe/kernelpipe/internal/health"
 	"github.com/kernelpipe/kernelpipe/internal/stage"
@@ -131,10 +133,28 @@ func (c *Config) Validate() error {
 		}
 	}
 	if errors.Join(errs...) == nil && c.matchesAreValid() { // only then it can be told
-		_, err := newViews(c)
-		errs = append(errs, err)
+		views, err := newViews(c)
+		errs = append(errs, err, c.validateRoom(views))
 	}
 	return errors.Join(errs...)
+}
+
+// validateRoom reports views that a sealed interval has no room to describe, whatever the host and the version are called.
+func (c *Config) validateRoom(views []*view) error {
+	const others = 2048 // bytes for what is not of the views
+	if c.Temporality != Delta {
+		return nil
+	}
+	o := origin{resource: pcommon.NewResource()}
+	for i, v := range views {
+		o.views[i] = v
+	}
+	text, err := o.encode()
+	if err == nil && len(text) > bpf.MaxDescription-others {
+		err = fmt.Errorf("metrics: what describes them has %d bytes, and there is room for %d in delta temporality: "+
+			"give them shorter descriptions, or have fewer of them", len(text), bpf.MaxDescription-others)
+	}
+	return err
 }
 
 // matchesAreValid is no replacement for their own Validate, which says what is wrong.

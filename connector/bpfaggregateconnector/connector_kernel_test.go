@@ -20,7 +20,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer"
-	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -208,8 +207,7 @@ func TestCumulativeRefused(t *testing.T) {
 	assert.EqualValues(t, 2*len(workload()), sums(out.take(), "kernel.events"))
 }
 
-// TestDeltaRefused: what is refused is sent again as it was, by the next process too; what is refused for good
-// goes into the next points.
+// TestDeltaRefused: what is refused is sent again as it was, by the next process too.
 func TestDeltaRefused(t *testing.T) {
 	out := &sink{}
 	config := newConfig(only("kernel.events", "kernel.event.duration"), func(c *Config) { c.PinPath, c.Temporality = pinPath(t), Delta })
@@ -217,7 +215,7 @@ func TestDeltaRefused(t *testing.T) {
 	feed(t, c, workload()...)
 	out.refuse(errors.New("busy"))
 	require.ErrorContains(t, c.export(t.Context()), "busy")
-	frozen, ok := c.stats.Frozen()
+	sealed, ok := c.stats.Sealed()
 	require.True(t, ok)
 	feed(t, c, workload()...)
 	require.ErrorContains(t, c.export(t.Context()), "busy")
@@ -234,25 +232,8 @@ func TestDeltaRefused(t *testing.T) {
 	assert.EqualValues(t, len(workload())+3, sums(got[1:], "kernel.events"))
 	assert.NotEmpty(t, sumPoints(got[:1]))
 	for _, p := range sumPoints(got[:1]) {
-		assert.Equal(t, frozen.Start.UnixNano(), p.StartTimestamp().AsTime().UnixNano())
-		assert.Equal(t, frozen.End.UnixNano(), p.Timestamp().AsTime().UnixNano())
-	}
-
-	end := time.Now()
-	feed(t, c, workload()...)
-	out.refuse(consumererror.NewPermanent(errors.New("never")))
-	require.ErrorContains(t, c.export(t.Context()), "never")
-	_, ok = c.stats.Frozen()
-	assert.False(t, ok)
-	feed(t, c, workload()...)
-	out.refuse(nil)
-	require.NoError(t, c.export(t.Context()))
-	got = out.take()
-	require.Len(t, got, 1)
-	assert.EqualValues(t, 2*len(workload()), sums(got, "kernel.events"))
-	for _, start := range starts(got) {
-		assert.WithinDuration(t, end, start.AsTime(), 5*time.Second)
-		assert.True(t, start.AsTime().Before(end), "the points reach back to where the refused ones began")
+		assert.Equal(t, sealed.Start.UnixNano(), p.StartTimestamp().AsTime().UnixNano())
+		assert.Equal(t, sealed.End.UnixNano(), p.Timestamp().AsTime().UnixNano())
 	}
 }
 
@@ -422,7 +403,7 @@ func TestLowerLimit(t *testing.T) {
 			events := mixed(5000, 200, 1)
 			require.NoError(t, c.ConsumeLogs(t.Context(), frame(enrichedBatch(events))))
 			out.refuse(errors.New("busy"))
-			require.Error(t, c.export(t.Context())) // so that delta has a frozen generation
+			require.Error(t, c.export(t.Context())) // so that delta has a sealed interval
 			require.NoError(t, c.ConsumeLogs(t.Context(), frame(enrichedBatch(events))))
 			out.refuse(nil)
 			kill(t, c)
@@ -433,9 +414,11 @@ func TestLowerLimit(t *testing.T) {
 			require.NoError(t, c.export(t.Context()))
 			got := out.take()
 			assert.EqualValues(t, 2*len(events)+100, sums(got, "kernel.events"))
-			for i := range got {
-				assert.Len(t, sumPoints(got[i:i+1]), 20)
+			if temporality == Delta {
+				assert.Len(t, sumPoints(got[:1]), 200, "of the sealed interval, which stays as it is")
+				got = got[1:]
 			}
+			assert.Len(t, sumPoints(got), 20)
 			books := c.stats.ViewBooks(c.views[0].number)
 			assert.EqualValues(t, 2*len(events)+100, books.Events)
 		})
@@ -478,7 +461,7 @@ func TestReconfiguration(t *testing.T) {
 	assert.EqualValues(t, 2*len(workload()), sums(got, "kernel.event.latency"))
 }
 
-// TestTemporalityChange: what was not sent as one is sent as the other.
+// TestTemporalityChange: what was not counted as one is counted as the other, and what was sealed as delta is sent as such.
 func TestTemporalityChange(t *testing.T) {
 	out := &sink{}
 	config := newConfig(only("kernel.events", "kernel.event.duration"), func(c *Config) { c.PinPath, c.Temporality = pinPath(t), Delta })
@@ -486,7 +469,7 @@ func TestTemporalityChange(t *testing.T) {
 	feed(t, c, workload()...)
 	out.refuse(errors.New("busy"))
 	require.Error(t, c.export(t.Context()))
-	feed(t, c, workload()...)
+	feed(t, c, workload()[:3]...)
 	kill(t, c)
 
 	config.Temporality = Cumulative
@@ -494,14 +477,23 @@ func TestTemporalityChange(t *testing.T) {
 	feed(t, c, workload()...)
 	out.refuse(nil)
 	require.NoError(t, c.export(t.Context()))
-	assert.EqualValues(t, 3*len(workload()), sums(out.take(), "kernel.events"))
+	got := out.take()
+	require.Len(t, got, 2)
+	deltas := newLedger()
+	for _, metrics := range got {
+		deltas.store(metrics)
+	}
+	assert.EqualValues(t, len(workload()), deltas.sum("kernel.events"))
+	assert.EqualValues(t, 3+len(workload()), sums(got[1:], "kernel.events"))
+	require.NoError(t, c.export(t.Context()))
+	assert.EqualValues(t, 3+len(workload()), sums(out.take(), "kernel.events"))
 	kill(t, c)
 
 	config.Temporality = Delta
 	c = start(t, config, out)
 	feed(t, c, workload()...)
 	require.NoError(t, c.export(t.Context()))
-	assert.EqualValues(t, 4*len(workload()), sums(out.take(), "kernel.events"))
+	assert.EqualValues(t, 3+2*len(workload()), sums(out.take(), "kernel.events"))
 	feed(t, c, workload()...)
 	require.NoError(t, c.export(t.Context()))
 	assert.EqualValues(t, len(workload()), sums(out.take(), "kernel.events"))
@@ -585,6 +577,8 @@ func TestForeignRecords(t *testing.T) {
 	metadatatest.AssertEqualKernelpipeAggregateExpired(t, telemetry, one(0, name), ignore)
 	metadatatest.AssertEqualKernelpipeAggregateOverflowed(t, telemetry, one(12, name), ignore)
 	metadatatest.AssertEqualKernelpipeAggregateLost(t, telemetry, one(0, name), ignore)
+	metadatatest.AssertEqualKernelpipeAggregateUncertain(t, telemetry, one(0, name), ignore)
+	metadatatest.AssertEqualKernelpipeAggregateUncertainBytes(t, telemetry, one(0, name), ignore)
 	metadatatest.AssertEqualKernelpipeAggregateMemory(t, telemetry, one(int64(c.stats.Memory())), ignore)
 }
 

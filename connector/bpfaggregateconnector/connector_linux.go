@@ -90,7 +90,7 @@ func (c *aggregateConnector) open() error {
 	if c.dir, err = bpf.OpenDirectory(c.config.PinPath, "connector/"+c.set.ID.String()); err != nil {
 		return err
 	}
-	if c.stats, err = bpf.OpenStats(c.dir, "stats", c.capacity()); err != nil {
+	if err := c.openStats(); err != nil {
 		return err
 	}
 	if err := c.configure(); err != nil {
@@ -106,7 +106,22 @@ func (c *aggregateConnector) open() error {
 	return c.newExporter()
 }
 
-// capacity returns how many series there can be at once: in delta temporality in two generations. While series
+func (c *aggregateConnector) openStats() (err error) {
+	if c.stats, err = bpf.OpenStats(c.dir, "stats", c.capacity()); err != nil {
+		return err
+	}
+	sealed, err := c.stats.SealedSeries()
+	if err != nil || sealed == 0 || c.config.Temporality == Delta {
+		return err
+	}
+	c.set.Logger.Info("an interval of delta temporality that was not delivered is sent as such, and is in no cumulative point",
+		zap.Int("series", sealed))
+	c.stats.Close()
+	c.stats, err = bpf.OpenStats(c.dir, "stats", c.capacity()+sealed)
+	return err
+}
+
+// capacity returns how many series there can be at once: in delta temporality in two intervals. While series
 // are moved there is one more of each view.
 func (c *aggregateConnector) capacity() int {
 	series := 0
@@ -140,24 +155,13 @@ func (c *aggregateConnector) configure() error {
 	return nil
 }
 
-// adopt fills the registries with the series that are there, and brings those in order that an earlier process
-// left: of a generation that was not delivered where this configuration has none, and beyond the limit.
+// adopt fills the registries with the series that are there and brings their number within the limit. Those of a sealed
+// interval are no concern of theirs.
 func (c *aggregateConnector) adopt() error {
 	current := c.stats.Current().Number
-	generation, undelivered := c.stats.Frozen()
-	var frozen []bpf.Move
-	var leftover []bpf.SeriesID
 	err := c.stats.Each(func(id bpf.SeriesID, entry *bpf.Entry) bool {
-		switch {
-		case id.Generation == current:
-		case undelivered && id.Generation == generation.Number:
-			frozen = append(frozen, bpf.Move{From: id, Series: entry.Series})
-		default: // delivered, and the process was killed before it could remove it
-			leftover = append(leftover, id)
-			return true
-		}
 		for _, r := range c.registries {
-			if r.view.number == entry.Series.View {
+			if id.Generation == current && r.view.number == entry.Series.View {
 				r.adopt(id.Number, entry.Series, entry.Totals.Last)
 			}
 		}
@@ -165,15 +169,6 @@ func (c *aggregateConnector) adopt() error {
 	})
 	if err != nil {
 		return err
-	}
-	if err := c.stats.Retire(leftover); err != nil {
-		return err
-	}
-	if undelivered && c.config.Temporality == Cumulative {
-		c.set.Logger.Info("the pinned totals of delta temporality that were not delivered go on as cumulative ones", zap.Int("series", len(frozen)))
-		if err := thaw(c.stats, frozen); err != nil {
-			return err
-		}
 	}
 	for _, r := range c.registries {
 		if err := c.limit(r); err != nil {
@@ -193,18 +188,13 @@ func (c *aggregateConnector) limit(r *registry) error {
 	c.set.Logger.Warn("there are more pinned series than cardinality_limit allows; those that were idle for longest go to the overflow series",
 		zap.String("metrics", r.view.name), zap.Int("series", len(excess)))
 	overflow := r.adopt(r.newNumber(), r.overflow(), event.Clock{}.Now())
-	generations := []uint32{c.stats.Current().Number}
-	if generation, ok := c.stats.Frozen(); ok {
-		generations = append(generations, generation.Number)
+	generation := c.stats.Current().Number
+	var moves []bpf.Move
+	for _, id := range r.ids(excess, generation) {
+		moves = append(moves, bpf.Move{From: id, To: bpf.SeriesID{Number: overflow, Generation: generation}, Series: r.overflow()})
 	}
-	for _, generation := range generations {
-		var moves []bpf.Move
-		for _, id := range r.ids(excess, generation) {
-			moves = append(moves, bpf.Move{From: id, To: bpf.SeriesID{Number: overflow, Generation: generation}, Series: r.overflow()})
-		}
-		if err := c.stats.Move(moves, c.now()); err != nil {
-			return err
-		}
+	if err := c.stats.Move(moves, c.now()); err != nil {
+		return err
 	}
 	r.remove(excess)
 	return nil
@@ -219,15 +209,20 @@ func (c *aggregateConnector) newExporter() error {
 		}
 		builder.SetHostName(name)
 	}
+	own := newOrigin(builder.Emit(), c.set.BuildInfo.Version, c.set.ID, c.views)
+	encoded, err := own.encode()
+	if err != nil {
+		return err
+	}
 	x := &exporter{
-		config: c.config, logger: c.set.Logger, next: c.next, host: builder.Emit(), version: c.set.BuildInfo.Version,
+		config: c.config, logger: c.set.Logger, next: c.next, own: own, encoded: encoded,
 		mutex: &c.mutex, aggregator: c.aggregator, stats: c.stats, reader: c.stats.Reader(), now: c.now, last: c.now(),
 	}
 	for _, r := range c.registries {
 		x.views[r.view.number] = &viewExport{registry: r, history: newHistory(r.view)}
 	}
 	c.exporter = x
-	return x.skip(c.stats.Current().Number)
+	return errors.Join(x.adopt(), x.skip())
 }
 
 // observe registers the books as telemetry.
@@ -264,7 +259,35 @@ func (c *aggregateConnector) observe() (err error) {
 	byView(t.RegisterKernelpipeAggregateExpiredCallback, func(r *registry) uint64 { return r.expired.Load() })
 	byView(t.RegisterKernelpipeAggregateOverflowedCallback, func(r *registry) uint64 { return r.overflowed.Load() })
 	byView(t.RegisterKernelpipeAggregateLostCallback, func(r *registry) uint64 { return r.lost.Load() })
+	uncertain := func(with func(metric.Int64Callback) error, value func(bpf.ViewBooks) uint64) {
+		if err == nil {
+			err = with(func(_ context.Context, o metric.Int64Observer) error {
+				c.observeViews(func(name string, books bpf.ViewBooks, configured bool) {
+					if n := value(books); n > 0 || configured {
+						o.Observe(int64(n), metric.WithAttributes(c.attribute(), attribute.String("metric", name)))
+					}
+				})
+				return nil
+			})
+		}
+	}
+	uncertain(t.RegisterKernelpipeAggregateUncertainCallback, func(books bpf.ViewBooks) uint64 { return books.UncertainEvents })
+	uncertain(t.RegisterKernelpipeAggregateUncertainBytesCallback, func(books bpf.ViewBooks) uint64 { return books.UncertainBytes })
 	return err
+}
+
+// observeViews visits the books of all views: those that are configured, and those that a sealed interval has beside them.
+func (c *aggregateConnector) observeViews(visit func(name string, books bpf.ViewBooks, configured bool)) {
+	names := c.stats.ViewNames()
+	for _, r := range c.registries {
+		visit(r.view.name, c.stats.ViewBooks(r.view.number), true)
+		names[r.view.number] = ""
+	}
+	for number, name := range names {
+		if name != "" {
+			visit(name, c.stats.ViewBooks(uint16(number)), false)
+		}
+	}
 }
 
 func (c *aggregateConnector) attribute() attribute.KeyValue {
@@ -312,7 +335,7 @@ func (c *aggregateConnector) exportAtIntervals(stop <-chan struct{}) {
 		case <-ticker.C:
 		}
 		if err := c.export(c.lifetime); err != nil {
-			c.set.Logger.Warn("metrics were not exported; the next export has all that is in them", zap.Error(err))
+			c.set.Logger.Warn("metrics were not exported; the next export has all of them that was not refused for good", zap.Error(err))
 		}
 	}
 }
@@ -351,7 +374,7 @@ func (c *aggregateConnector) Shutdown(ctx context.Context) error {
 	switch {
 	case err == nil:
 	case c.dir.Pinned():
-		c.set.Logger.Warn("the last metrics were not exported; their totals stay pinned for the next start", zap.Error(err), zap.String("directory", c.dir.Path()))
+		c.set.Logger.Warn("the last metrics were not exported; what was not refused for good stays pinned for the next start", zap.Error(err), zap.String("directory", c.dir.Path()))
 		err = nil
 	default:
 		err = fmt.Errorf("connector %s: the last metrics were not exported and are lost, as there is no pin_path: %w", c.set.ID, err)

@@ -3,54 +3,79 @@ package bpfaggregateconnector
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.uber.org/multierr"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/event"
 )
 
-// exportDelta ends the current generation of series and sends it. One that could not be sent stays as it is,
-// times and all, and is sent first the next time, also by the next process: a backend that has it already
-// sees a duplicate and not more events.
+// exportDelta seals the current interval and sends it, after one that was sealed before and is not delivered. A sealed
+// interval never changes. It is sent until somebody answers for it, also by the next process and whatever its configuration
+// is: a backend that has it already gets the same points once more, and not other ones that count the same events.
 func (x *exporter) exportDelta(ctx context.Context) error {
-	if generation, ok := x.stats.Frozen(); ok {
-		if err := x.sendGeneration(ctx, generation, false); err != nil {
-			return err
-		}
+	if err := x.deliver(ctx, false); err != nil {
+		return err
 	}
 	now := x.now()
 	boot := event.Clock{}.Now()
-	x.mutex.Lock()
-	x.stats.Freeze(now)
-	x.aggregator.begin(x.stats.Current().Number)
-	x.mutex.Unlock()
-	x.begin(now)
-	generation, _ := x.stats.Frozen()
-	if err := x.sendGeneration(ctx, generation, true); err != nil {
+	if err := x.seal(now); err != nil {
+		return err
+	}
+	if err := x.deliver(ctx, true); err != nil {
 		return err
 	}
 	return x.expire(boot)
 }
 
-// sendGeneration sends the frozen generation and removes it. ended says that it has ended with this interval.
-func (x *exporter) sendGeneration(ctx context.Context, generation bpf.Generation, ended bool) error {
-	p := x.newPoints(generation.End)
-	current := x.stats.Current().Number
-	var frozen []bpf.Move
-	var done []bpf.SeriesID
-	err := x.each(func(v *viewExport, id bpf.SeriesID, entry *bpf.Entry) {
-		switch id.Generation {
-		case current:
-		case generation.Number:
-			frozen = append(frozen, bpf.Move{From: id, Series: entry.Series})
-			done = append(done, id)
-			p.addTotals(v.registry.view, entry, generation.Start)
-			if ended && v.history != nil {
-				v.history.observe(id, entry)
-			}
-		default: // delivered by a process that was killed before it could remove it
-			done = append(done, id)
+// adopt finds what the sealed interval of an earlier process is delivered with.
+func (x *exporter) adopt() (err error) {
+	if _, ok := x.stats.Sealed(); !ok {
+		return nil
+	}
+	if x.sealed, err = decodeOrigin(x.stats.Description()); err != nil {
+		return x.giveUp(fmt.Errorf("the pinned description of the interval can't be read: %w", err))
+	}
+	return nil
+}
+
+func (x *exporter) seal(now time.Time) error {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	if err := x.stats.Seal(now, x.encoded); err != nil {
+		return err
+	}
+	x.aggregator.begin(x.stats.Current().Number)
+	x.sealed = x.own
+	x.begin(now)
+	return nil
+}
+
+// deliver sends the sealed interval, if there is one, and removes it. ended says that it has just ended.
+func (x *exporter) deliver(ctx context.Context, ended bool) error {
+	interval, ok := x.stats.Sealed()
+	if !ok {
+		return nil
+	}
+	p := newPoints(pmetric.AggregationTemporalityDelta, x.sealed, interval.End)
+	var series []bpf.SeriesID
+	err := x.each(func(id bpf.SeriesID, entry *bpf.Entry) {
+		if id.Generation != interval.Number {
+			return
+		}
+		series = append(series, id)
+		if v := x.sealed.view(entry.Series.View); v != nil {
+			p.addTotals(v, entry, interval.Start)
+		}
+		if v := x.view(entry); ended && v != nil && v.history != nil {
+			v.history.observe(id, entry)
 		}
 	})
 	if ended {
@@ -59,17 +84,62 @@ func (x *exporter) sendGeneration(ctx context.Context, generation bpf.Generation
 	if err != nil {
 		return err
 	}
-	if err := x.send(ctx, p); err != nil {
-		if consumererror.IsPermanent(err) { // these points are not to be sent again, what they count is
-			return errors.Join(err, x.thaw(generation.Number, frozen))
-		}
+	if x.sealed == x.own { // of an interval before its time a process knows no rates
+		x.addGauges(p)
+	}
+	switch err = x.send(ctx, p); {
+	case err == nil:
+		x.stats.Delivered()
+		return x.retire(series)
+	case refusedForGood(err):
+		return errors.Join(err, x.giveUp(err))
+	default:
 		return err
 	}
-	x.stats.Delivered()
-	return x.retire(done)
 }
 
-// restart has the histories know that the series of the current generation began at 0.
+// notOfPoints is the answers to a request that say nothing about its points: who sends them, and where to, is wrong (401, 403
+// and 404 in HTTP). Once that is put right the same request is accepted, although the exporters say that it never will be.
+var notOfPoints = map[codes.Code]bool{codes.Unauthenticated: true, codes.PermissionDenied: true, codes.Unimplemented: true}
+
+// refusedForGood reports whether an error of the metrics pipeline says that nobody will ever accept these points. It may be
+// joined of the errors of several exporters: as long as one of them may yet accept, it is to get them again.
+func refusedForGood(err error) bool {
+	for _, err := range multierr.Errors(err) {
+		if answer, ok := status.FromError(err); !consumererror.IsPermanent(err) || ok && notOfPoints[answer.Code()] {
+			return false
+		}
+	}
+	return true
+}
+
+// giveUp removes the sealed interval, which was refused for good, and counts it as uncertain: the backend may have it. The
+// refusal may have been the answer to another attempt than the one that was stored, by this or an earlier process or by an
+// exporter that tries again by itself; it may be of one exporter of several; and the OTLP exporters say "permanent" of an
+// acceptance that they can't read, too. So none of it may be in other points.
+func (x *exporter) giveUp(cause error) error {
+	var before [bpf.MaxViews]bpf.ViewBooks
+	for number := range before {
+		before[number] = x.stats.ViewBooks(uint16(number))
+	}
+	x.mutex.Lock()
+	err := x.stats.RetireRefused()
+	x.mutex.Unlock()
+	for number, name := range x.stats.ViewNames() {
+		books := x.stats.ViewBooks(uint16(number))
+		if events := books.UncertainEvents - before[number].UncertainEvents; events > 0 {
+			x.logger.Warn("deltas are given up: they are not sent again, and it is not known whether the backend has them",
+				zap.String("metrics", name), zap.Uint64("events", events),
+				zap.Uint64("bytes", books.UncertainBytes-before[number].UncertainBytes), zap.Error(cause))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("remove what was refused: %w", err)
+	}
+	return nil
+}
+
+// restart has the histories know that the series of the current interval began at 0.
 func (x *exporter) restart() {
 	for _, v := range x.views {
 		if v != nil && v.history != nil {
@@ -78,34 +148,12 @@ func (x *exporter) restart() {
 	}
 }
 
-// skip has the histories know that what a generation has was gained before.
-func (x *exporter) skip(generation uint32) error {
-	return x.each(func(v *viewExport, id bpf.SeriesID, entry *bpf.Entry) {
-		if id.Generation == generation && v.history != nil {
+// skip has the histories know that what the current interval has was gained before.
+func (x *exporter) skip() error {
+	current := x.stats.Current().Number
+	return x.each(func(id bpf.SeriesID, entry *bpf.Entry) {
+		if v := x.view(entry); id.Generation == current && v != nil && v.history != nil {
 			v.history.skip(id, entry)
 		}
 	})
-}
-
-// thaw adds the frozen generation to the current one.
-func (x *exporter) thaw(generation uint32, frozen []bpf.Move) error {
-	if err := x.skip(generation); err != nil {
-		return err
-	}
-	x.mutex.Lock()
-	defer x.mutex.Unlock()
-	return thaw(x.stats, frozen)
-}
-
-// thaw moves the series of the frozen generation to the current one. What a kill leaves frozen has its own times still.
-func thaw(stats *bpf.Stats, frozen []bpf.Move) error {
-	current := stats.Current()
-	for i := range frozen {
-		frozen[i].To = bpf.SeriesID{Number: frozen[i].From.Number, Generation: current.Number}
-	}
-	if err := stats.Move(frozen, current.Start); err != nil {
-		return err
-	}
-	stats.Thaw()
-	return nil
 }

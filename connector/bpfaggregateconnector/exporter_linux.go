@@ -2,13 +2,14 @@ package bpfaggregateconnector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/collector/consumer"
-	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.uber.org/zap"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
@@ -20,8 +21,9 @@ type exporter struct {
 	config     *Config
 	logger     *zap.Logger
 	next       consumer.Metrics
-	host       pcommon.Resource
-	version    string
+	own        *origin     // of the points that this process makes
+	encoded    []byte      // own, for what it seals
+	sealed     *origin     // of the sealed interval; own: this process has sealed it
 	mutex      *sync.Mutex // of the aggregator; held for what it must not change meanwhile, a chunk of series at a time
 	aggregator *aggregator
 	stats      *bpf.Stats
@@ -44,18 +46,22 @@ func (x *exporter) export(ctx context.Context) error {
 	return x.exportCumulative(ctx)
 }
 
-// exportCumulative sends all totals. When that fails there is nothing to do: the next ones contain them.
+// exportCumulative sends all totals. When that fails there is nothing to do: the next ones contain them. They do not contain
+// an interval that was sealed in delta temporality, which may have been stored as such.
 func (x *exporter) exportCumulative(ctx context.Context) error {
+	undelivered := x.deliver(ctx, false)
 	x.mutex.Lock()
 	now := x.now()
 	newest := x.stats.NewestNumber()
 	x.mutex.Unlock()
 	boot := event.Clock{}.Now()
-	p := x.newPoints(now)
+	p := newPoints(pmetric.AggregationTemporalityCumulative, x.own, now)
 	x.begin(now)
-	err := x.each(func(v *viewExport, id bpf.SeriesID, entry *bpf.Entry) {
-		if id.Number > newest {
-			return // it began after now: it is in the next export
+	current := x.stats.Current().Number
+	err := x.each(func(id bpf.SeriesID, entry *bpf.Entry) {
+		v := x.view(entry)
+		if v == nil || id.Generation != current || id.Number > newest { // one that began after now is in the next export
+			return
 		}
 		p.addTotals(v.registry.view, entry, time.Unix(0, int64(entry.Totals.Since)))
 		if v.history != nil {
@@ -63,16 +69,21 @@ func (x *exporter) exportCumulative(ctx context.Context) error {
 		}
 	})
 	if err != nil {
-		return err
+		return errors.Join(undelivered, err)
 	}
+	x.addGauges(p)
 	if err := x.send(ctx, p); err != nil {
-		return err
+		return errors.Join(undelivered, err)
 	}
-	return x.expire(boot)
+	return errors.Join(undelivered, x.expire(boot))
 }
 
-func (x *exporter) newPoints(now time.Time) *points {
-	return newPoints(x.config.Temporality, x.host, x.version, now)
+// view returns the view that a series is of; nil: it is not configured, or the series has nothing.
+func (x *exporter) view(entry *bpf.Entry) *viewExport {
+	if entry.Totals.Events == 0 {
+		return nil
+	}
+	return x.views[entry.Series.View%bpf.MaxViews]
 }
 
 func (x *exporter) begin(now time.Time) {
@@ -84,8 +95,8 @@ func (x *exporter) begin(now time.Time) {
 	x.last = now
 }
 
-// each visits every series that has something.
-func (x *exporter) each(visit func(*viewExport, bpf.SeriesID, *bpf.Entry)) error {
+// each visits every series.
+func (x *exporter) each(visit func(bpf.SeriesID, *bpf.Entry)) error {
 	x.reader.Rewind()
 	for {
 		x.mutex.Lock()
@@ -95,20 +106,20 @@ func (x *exporter) each(visit func(*viewExport, bpf.SeriesID, *bpf.Entry)) error
 			return err
 		}
 		for i, id := range ids {
-			entry := &entries[i]
-			if v := x.views[entry.Series.View%bpf.MaxViews]; v != nil && entry.Totals.Events > 0 {
-				visit(v, id, entry)
-			}
+			visit(id, &entries[i])
 		}
 	}
 }
 
-func (x *exporter) send(ctx context.Context, p *points) error {
+func (x *exporter) addGauges(p *points) {
 	for _, v := range x.views {
 		if v != nil && v.history != nil {
 			p.addGauges(v.history)
 		}
 	}
+}
+
+func (x *exporter) send(ctx context.Context, p *points) error {
 	if p.metrics.DataPointCount() == 0 {
 		return nil
 	}

@@ -72,7 +72,10 @@ func newConfigOf(metrics map[string]MetricConfig) *Config {
 	config.Metrics = map[string]MetricConfig{}
 	for name, m := range metrics {
 		metric := newMetric()
-		metric.Kind, metric.Match, metric.Dimensions = m.Kind, m.Match, m.Dimensions
+		metric.Kind, metric.Match, metric.Dimensions, metric.Description = m.Kind, m.Match, m.Dimensions, m.Description
+		if m.Histogram.MaxSize > 0 {
+			metric.Histogram = m.Histogram
+		}
 		config.Metrics[name] = metric
 	}
 	return config

@@ -20,6 +20,10 @@ func (c *aggregateConnector) losses() []health.Counter {
 			Lost:   "are missing from " + r.view.name + ", as their series was removed from the pinned stats map by another process",
 			Remedy: "let no other process write below pin_path",
 			Read:   r.lost.Load,
+		}, health.Counter{
+			Lost:   "of " + r.view.name + " were refused for good, so that nobody knows whether the backend has them",
+			Remedy: "the log has the answer to them",
+			Read:   func() uint64 { return c.stats.ViewBooks(r.view.number).UncertainEvents },
 		})
 	}
 	return counters

@@ -40,6 +40,9 @@ var kinds = []Kind{Events, Bytes, Duration, Latency, Rate, Quantiles}
 const (
 	attributeQuantile = "kernel.event.quantile"
 	attributeOverflow = "otel.metric.overflow"
+	// attributeComponent tells the series of a connector with a name, as bpf_aggregate/a, from those of others. It is on
+	// the points, as that is what every backend tells series by: Prometheus leaves out what only scope or resource have.
+	attributeComponent = "otelcol.component.id"
 )
 
 // MetricConfig is a metric.

@@ -18,8 +18,7 @@ const schemaURL = "https://opentelemetry.io/schemas/1.43.0"
 type points struct {
 	metrics     pmetric.Metrics
 	temporality pmetric.AggregationTemporality
-	host        pcommon.Resource
-	version     string
+	origin      *origin
 	now         pcommon.Timestamp
 	resources   map[string]*resourceMetrics // by their attributes
 }
@@ -29,15 +28,11 @@ type resourceMetrics struct {
 	byIndex map[int]pmetric.Metric
 }
 
-func newPoints(temporality Temporality, host pcommon.Resource, version string, now time.Time) *points {
-	p := &points{
-		metrics: pmetric.NewMetrics(), temporality: pmetric.AggregationTemporalityCumulative,
-		host: host, version: version, now: pcommon.NewTimestampFromTime(now), resources: map[string]*resourceMetrics{},
+func newPoints(temporality pmetric.AggregationTemporality, origin *origin, now time.Time) *points {
+	return &points{
+		metrics: pmetric.NewMetrics(), temporality: temporality, origin: origin,
+		now: pcommon.NewTimestampFromTime(now), resources: map[string]*resourceMetrics{},
 	}
-	if temporality == Delta {
-		p.temporality = pmetric.AggregationTemporalityDelta
-	}
-	return p
 }
 
 // addTotals adds the points of a series for the sums and histograms of its view, counted from start on.
@@ -66,7 +61,7 @@ func (p *points) addSum(v *view, m *definition, series *bpf.Series, start pcommo
 	point.SetStartTimestamp(start)
 	point.SetTimestamp(p.now)
 	point.SetIntValue(int64(value))
-	v.putAttributes(point.Attributes(), series)
+	p.putAttributes(point.Attributes(), v, series)
 }
 
 func (p *points) addHistogram(v *view, m *definition, series *bpf.Series, start pcommon.Timestamp, totals *bpf.Totals) {
@@ -76,7 +71,7 @@ func (p *points) addHistogram(v *view, m *definition, series *bpf.Series, start 
 		point.SetStartTimestamp(start)
 		point.SetTimestamp(p.now)
 		fillExplicit(point, totals, v.boundaries)
-		v.putAttributes(point.Attributes(), series)
+		p.putAttributes(point.Attributes(), v, series)
 		return
 	}
 	metric := p.metric(v, m, series, func(metric pmetric.Metric) {
@@ -86,7 +81,7 @@ func (p *points) addHistogram(v *view, m *definition, series *bpf.Series, start 
 	point.SetStartTimestamp(start)
 	point.SetTimestamp(p.now)
 	fillExponential(point, totals, m.histogram)
-	v.putAttributes(point.Attributes(), series)
+	p.putAttributes(point.Attributes(), v, series)
 }
 
 // addGauges adds the points of all series for the gauges of a view.
@@ -115,7 +110,7 @@ func (p *points) addGauge(v *view, m *definition, series *bpf.Series, value floa
 	point := p.metric(v, m, series, func(metric pmetric.Metric) { metric.SetEmptyGauge() }).Gauge().DataPoints().AppendEmpty()
 	point.SetTimestamp(p.now)
 	point.SetDoubleValue(value)
-	v.putAttributes(point.Attributes(), series)
+	p.putAttributes(point.Attributes(), v, series)
 	return point.Attributes()
 }
 
@@ -149,15 +144,15 @@ func (p *points) resource(v *view, series *bpf.Series) *resourceMetrics {
 	found := p.resources[key.String()]
 	if found == nil {
 		resource := p.metrics.ResourceMetrics().AppendEmpty()
-		resource.SetSchemaUrl(schemaURL)
-		p.host.CopyTo(resource.Resource())
+		resource.SetSchemaUrl(p.origin.schemaURL)
+		p.origin.resource.CopyTo(resource.Resource())
 		for name, value := range attributes.All() {
 			value.CopyTo(resource.Resource().Attributes().PutEmpty(name))
 		}
 		scope := resource.ScopeMetrics().AppendEmpty()
-		scope.SetSchemaUrl(schemaURL)
+		scope.SetSchemaUrl(p.origin.schemaURL)
 		scope.Scope().SetName(metadata.ScopeName)
-		scope.Scope().SetVersion(p.version)
+		scope.Scope().SetVersion(p.origin.version)
 		found = &resourceMetrics{metrics: scope.Metrics(), byIndex: map[int]pmetric.Metric{}}
 		p.resources[key.String()] = found
 	}
@@ -165,12 +160,15 @@ func (p *points) resource(v *view, series *bpf.Series) *resourceMetrics {
 }
 
 // putAttributes adds what is said of the point and not of its resource.
-func (v *view) putAttributes(attributes pcommon.Map, series *bpf.Series) {
+func (p *points) putAttributes(attributes pcommon.Map, v *view, series *bpf.Series) {
+	attributes.EnsureCapacity(len(v.dimensions) + 2)
+	if p.origin.component != "" {
+		attributes.PutStr(attributeComponent, p.origin.component)
+	}
 	if series.Flags&bpf.SeriesOverflow != 0 {
 		attributes.PutBool(attributeOverflow, true)
 		return
 	}
-	attributes.EnsureCapacity(len(v.dimensions) + 1)
 	for i := range v.dimensions {
 		if d := &v.dimensions[i]; !v.onResource(d) {
 			d.put(attributes, series)

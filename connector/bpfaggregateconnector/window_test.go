@@ -62,7 +62,7 @@ func TestHistoryOfDeltas(t *testing.T) {
 	for generation := range uint32(3) {
 		h.begin(10 * time.Second)
 		h.observe(bpf.SeriesID{Number: 1, Generation: generation}, entry(50, 0, map[int]uint64{3: 50}))
-		h.restart() // the next generation begins
+		h.restart() // the next interval begins
 	}
 	assert.Len(t, h.series, 1, "generations are one series")
 	g := h.of(bpf.SeriesID{Number: 1}, nil)
@@ -71,24 +71,6 @@ func TestHistoryOfDeltas(t *testing.T) {
 	assert.EqualValues(t, 100, buckets[3])
 	h.begin(10 * time.Second) // nothing came
 	assert.InEpsilon(t, 100.0/30, h.rate(g, 3), 1e-9)
-}
-
-// A generation that was refused for good comes again as a part of the next.
-func TestHistoryOfThawedDeltas(t *testing.T) {
-	h := newHistory(windowed())
-	series := bpf.SeriesID{Number: 1}
-	total := uint64(0)
-	for range 4 {
-		h.begin(10 * time.Second)
-		total += 50
-		h.observe(series, entry(total, 0, map[int]uint64{3: total}))
-		h.restart()
-		h.skip(series, entry(total, 0, map[int]uint64{3: total}))
-	}
-	g := h.of(series, nil)
-	assert.InEpsilon(t, 5, h.rate(g, 3), 1e-9)
-	_, buckets := h.sum(g, 2)
-	assert.EqualValues(t, 100, buckets[3])
 }
 
 // A series that somebody has removed from the kernel begins anew.

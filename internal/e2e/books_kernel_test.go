@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -18,6 +20,7 @@ type books struct {
 	committed       uint64 // by the receiver
 	filter, enrich  bpf.QueueBooks
 	aggregated      uint64
+	uncertain       uint64 // of kernel.events
 	redelivered     uint64 // to whomever, recognised
 	waitingInRing   uint64 // bytes
 	receiverRepeats uint64
@@ -58,6 +61,11 @@ func readBooks(t testing.TB, pinPath string, ringSize uint32) books {
 	require.NoError(t, err)
 	defer stats.Close()
 	b.aggregated = stats.Books().Events
+	for number, name := range stats.ViewNames() {
+		if slices.Contains(strings.Split(name, ","), "kernel.events") {
+			b.uncertain += stats.ViewBooks(uint16(number)).UncertainEvents
+		}
+	}
 	b.redelivered = b.filter.Redelivered + b.enrich.Redelivered + stats.Books().Redelivered
 	return b
 }

@@ -7,11 +7,11 @@ import (
 // maxGenerations is how far up an ancestor is looked for.
 const maxGenerations = 32
 
-// relative is what is remembered of a process for its descendants.
+// relative is what is remembered of a process for its descendants. A process goes by the name that it had when it forked the
+// next in the line.
 type relative struct {
 	comm, parent string
 	parentID     identity
-	execs        uint32
 	known        bool
 }
 
@@ -52,31 +52,30 @@ func (a *ancestors) of(process *record) (name string, known bool, err error) {
 		if current.parentID.tgid == 0 { // the kernel itself
 			return "", true, nil
 		}
+		comm := current.parent
+		if _, ok := a.command[comm]; ok {
+			return comm, true, nil
+		}
 		if current, err = a.relative(current.parentID); err != nil || !current.known {
 			return "", false, err
 		}
-		if _, ok := a.command[current.comm]; ok {
-			return current.comm, true, nil
-		}
+		current.comm = comm
 	}
 	return "", true, nil
 }
 
+// relative returns the parent of a process, which never changes.
 func (a *ancestors) relative(id identity) (relative, error) {
-	execs := a.table.execs(uint32(id.tgid))
-	cached := a.cache.Get(id)
-	if cached != nil && cached.known && cached.execs == execs {
+	if cached := a.cache.Get(id); cached != nil {
 		return *cached, nil
 	}
-	found := relative{execs: execs}
+	var found relative
 	if err := a.table.lookUp([]identity{id}, func(_ int, r *record) {
-		found.comm, found.parent, found.parentID, found.known = r.comm, r.parent, r.parentID, true
-	}); err != nil {
+		found.parent, found.parentID, found.known = r.parent, r.parentID, true
+	}); err != nil || !found.known {
 		return relative{}, err
 	}
-	if cached == nil {
-		cached, _ = a.cache.Add(id)
-	}
+	cached, _ := a.cache.Add(id)
 	*cached = found
 	return found, nil
 }

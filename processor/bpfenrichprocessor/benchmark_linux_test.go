@@ -25,20 +25,20 @@ func (knowing) cgroup(id uint64) (container.Identity, error) {
 }
 
 func (knowing) lookUp(ids []identity, visit func(int, *record)) error {
-	for i, id := range ids {
-		visit(i, &record{facts: facts{comm: "service", executable: "service", parent: "init", parentTGID: 1}, history: history{{since: id.start, base: "service"}}})
+	for i := range ids {
+		visit(i, &record{facts: facts{comm: "service", executable: "service", parent: "init", parentTGID: 1}, places: []place{{}}})
 	}
 	return nil
 }
 
-// counted are the numbers of execs, as many and as far apart as those in the kernel.
+// counted are the numbers of moves, as many and as far apart as those in the kernel.
 var counted [2 << 16]uint32
 
-func (knowing) execs(tgid uint32) uint32 { return atomic.LoadUint32(&counted[tgid%(1<<16)*2]) }
+func (knowing) moves(tgid uint32) uint32 { return atomic.LoadUint32(&counted[tgid%(1<<16)*2]) }
 
-func (knowing) allExecs() uint64 { return uint64(atomic.LoadUint32(&counted[0])) }
+func (knowing) allMoves() uint64 { return uint64(atomic.LoadUint32(&counted[0])) }
 
-func (knowing) had(identity, uint64) bool { return false }
+func (knowing) had(identity) bool { return false }
 
 func (knowing) container(key cgroupKey) (container.Identity, bool, error) {
 	return container.Identity{ID: [32]byte{byte(key.id)}}, true, nil

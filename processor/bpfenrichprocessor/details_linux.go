@@ -22,6 +22,7 @@ const (
 	attributePathCut        = "kernel.process.executable.path_cut"
 	attributeArgsCut        = "kernel.process.command_args_cut"
 	attributeProcessStart   = "kernel.process.start_time_ns"
+	attributeExecNumber     = "kernel.process.exec.number"
 	attributeBootTime       = "kernel.event.boot_time_ns"
 	attributeFlags          = "kernel.event.flags"
 	attributeMissing        = "kernel.enrichment.missing"
@@ -40,18 +41,18 @@ type details struct {
 	cache *clock.Cache[identity, detail]
 }
 
-// detail is what is remembered of a process.
+// detail is what is remembered of a program.
 type detail struct {
-	execs        uint32
-	history      history
+	found        bool
+	forgotten    bool   // the table has the process, but no more the program
+	executed     uint64 // boot-time ns, when the process began to run the program that it runs
 	path         string
 	pathCut      bool
 	arguments    []string
 	argumentsCut bool
-	filled       bool
 }
 
-// detailed is how many processes are remembered in details.
+// detailed is how many programs are remembered in details.
 const detailed = 4096
 
 func newDetails(config *Config, logger *zap.Logger, next consumer.Logs) *details {
@@ -88,7 +89,7 @@ func (d *details) add(attributes pcommon.Map) {
 		}
 		return uint64(value.Int())
 	}
-	id := identity{number(attributeProcessStart), number(attributePID)}
+	id := identity{number(attributeProcessStart), uint32(number(attributePID)), uint32(number(attributeExecNumber))}
 	flags := event.Flags(number(attributeFlags))
 	if id.start == 0 || id.tgid == 0 || flags&event.FlagSimulated != 0 {
 		return
@@ -96,15 +97,13 @@ func (d *details) add(attributes pcommon.Map) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known := d.get(id)
-	// Of an exec event the time may lie before that of the table; what it reports begins with it.
-	path, isExec := attributes.Get(attributeExecutablePath)
-	at := number(attributeBootTime)
-	if program, ok := known.history.of(at, isExec); !ok || program != known.history[0] {
+	if !known.found || id.exec == 0 && number(attributeBootTime) < known.executed {
 		if _, said := attributes.Get(attributeMissing); !said {
-			attributes.PutStr(attributeMissing, d.why(id, at).String())
+			attributes.PutStr(attributeMissing, d.why(id, known).String())
 		}
 		return
 	}
+	path, isExec := attributes.Get(attributeExecutablePath)
 	if known.path != "" && (!isExec || flags&event.FlagNameCut != 0) {
 		if isExec {
 			path.SetStr(known.path)
@@ -128,8 +127,8 @@ func (d *details) add(attributes pcommon.Map) {
 }
 
 // why says why there is nothing to add to an event: its process, or the program that it ran then, is not in the table.
-func (d *details) why(id identity, at uint64) event.Missing {
-	if d.table.Had(processID(id), at) {
+func (d *details) why(id identity, known *detail) event.Missing {
+	if known.forgotten || d.table.Had(processID(id)) {
 		return event.MissingEvicted
 	}
 	return event.MissingNotFound
@@ -143,26 +142,26 @@ func putFlags(attributes pcommon.Map, flags event.Flags) {
 	attributes.PutInt(attributeFlags, int64(flags))
 }
 
-// get returns what the table has of a process now.
+// get returns what the table has of a program. That never changes, unless the program is not known yet.
 func (d *details) get(id identity) *detail {
-	execs := d.table.Execs(uint32(id.tgid))
 	known := d.cache.Get(id)
-	if known != nil && known.filled && known.execs == execs {
+	if known != nil && known.found && id.exec != 0 {
 		return known
 	}
 	if known == nil {
 		known, _ = d.cache.Add(id)
 	}
-	*known = detail{execs: execs, filled: true}
-	if err := d.table.LookUp([]bpf.ProcessID{processID(id)}, func(_ int, entry *bpf.ProcessEntry) { d.learn(known, entry) }); err != nil {
-		known.filled = false
+	*known = detail{}
+	if err := d.table.LookUp([]bpf.ProgramID{programID(id)}, func(_ int, entry *bpf.ProcessEntry) { d.learn(known, entry) }); err != nil {
 		d.logger.Error("the process table does not answer", zap.Error(err))
 	}
 	return known
 }
 
 func (d *details) learn(to *detail, entry *bpf.ProcessEntry) {
-	to.history = historyOf(entry)
+	to.forgotten = entry.Forgotten()
+	to.found = !to.forgotten
+	to.executed = entry.Since()
 	path, cut := entry.Path()
 	to.path, to.pathCut = event.Escape(path), cut
 	if !d.arguments {

@@ -110,22 +110,26 @@ func (e *enricher) entry(batch event.Batch, i int) *entry {
 		}
 	}
 	slot.entry = e.resolve(batch, i)
-	if slot.entry.asOf(in, &e.other) {
+	if in.Time < slot.entry.since && slot.entry.asOf(in, e.group(in), &e.other) {
 		return &e.other
 	}
 	return slot.entry
 }
 
-// upToDate reports whether the process is still what the table had of it.
+// upToDate reports whether the process is still what the table had of it. What a program is never changes, but an event
+// without a number is of any.
 func (e *enricher) upToDate(process *entry, in *event.Event) bool {
+	if in.ExecNumber == 0 && process.state != nobody && process.consulted != e.batch {
+		return false
+	}
 	if !process.tabled {
 		return true
 	}
-	now := e.table.allExecs() // in one place for all processes, so that it is at hand
+	now := e.table.allMoves() // in one place for all processes, so that it is at hand
 	if process.checked == now {
 		return true
 	}
-	if process.execs != e.table.execs(in.Process.TGID) {
+	if process.moves != e.table.moves(in.Process.TGID) {
 		return false
 	}
 	process.checked = now
@@ -143,21 +147,18 @@ func (e *enricher) resolve(batch event.Batch, i int) *entry {
 	if group != nil && group.state != unasked {
 		e.counts.hits[kindCgroup]++
 	}
-	if isExec(in) && !process.tabled && (process.lookedUp == 0 || process.state == gone || process.outdated(in)) {
-		process.executes(in)
-	}
-	if process.outdated(in) {
-		if !isExec(in) {
-			process.setExecutable("")
-		}
+	if in.ExecNumber == 0 && process.state == found && !process.tabled && process.batch != e.batch {
 		process.state = unasked
+	}
+	if isExec(in) && process.state != found {
+		process.executes(in)
 	}
 	if e.ask(in, process, group) {
 		e.askAhead(batch, i+1)
 	}
 	process, group = e.wait(in, process, group)
 	if process.state == gone && e.table != nil {
-		process.evicted = e.table.had(identityOf(in), in.Time)
+		process.evicted = e.table.had(identityOf(in))
 	}
 	process.compose(in, group, e.names, e.version)
 	e.countUser(process)
@@ -179,12 +180,20 @@ func (e *enricher) consult(batch event.Batch, i int, process *entry) {
 		}
 	}
 	e.consulted = true
-	execs := make([]uint32, len(e.asking))
+	e.askTable()
+}
+
+// askTable asks the process table about asking for askers.
+func (e *enricher) askTable() {
+	moves := make([]uint32, len(e.asking))
 	for i, id := range e.asking {
-		execs[i] = e.table.execs(uint32(id.tgid))
+		e.askers[i].consulted = e.batch
+		moves[i] = e.table.moves(id.tgid)
 	}
 	var records []tabled
-	err := e.table.lookUp(e.asking, func(i int, r *record) { records = append(records, tabled{e.askers[i], execs[i], *r}) })
+	err := e.table.lookUp(e.asking, func(i int, r *record) {
+		records = append(records, tabled{e.askers[i], e.asking[i], moves[i], *r})
+	})
 	if err != nil {
 		e.resolver.logger.Error("the process table does not answer", zap.Error(err))
 	}
@@ -196,17 +205,22 @@ func (e *enricher) consult(batch event.Batch, i int, process *entry) {
 // tabled is an answer of the process table.
 type tabled struct {
 	entry  *entry
-	execs  uint32
+	id     identity
+	moves  uint32
 	record record
 }
 
 func (e *enricher) enter(answer *tabled) {
 	r := &answer.record
-	if r.legacy != (cgroupKey{}) {
-		r.container = e.groupOf(r.legacy).container
+	stays := make([]stay, len(r.places))
+	for i, place := range r.places {
+		stays[i].since = place.since
+		if place.key != (cgroupKey{}) {
+			stays[i].container = e.groupOf(place.key).container
+		}
 	}
-	answer.entry.tabulate(r, answer.execs)
-	if e.ancestors != nil && !r.kernel {
+	answer.entry.tabulate(r, answer.id, answer.moves, stays)
+	if e.ancestors != nil {
 		name, known, err := e.ancestors.of(r)
 		if err != nil {
 			e.resolver.logger.Error("the process table does not answer", zap.Error(err))
@@ -223,7 +237,7 @@ func (e *enricher) process(in *event.Event) *entry {
 	}
 	process := e.addProcess(id)
 	if in.Process.TGID == 0 || in.Process.Start == 0 || in.Flags&event.FlagSimulated != 0 {
-		process.state, process.fixed = nobody, true
+		process.state = nobody
 	}
 	return process
 }
@@ -369,15 +383,23 @@ func (e *enricher) takeProcess(result *result) *entry {
 	if process == nil {
 		process = e.addProcess(result.process)
 	}
+	process.settled = false // it has to be composed
+	if e.table != nil {
+		// A program is in the table before its process can do anything else. So what the table still lacks the process still
+		// runs, or nobody ever saw it; of what it has by now, /proc may tell of a later one.
+		e.asking, e.askers = append(e.asking[:0], result.process), append(e.askers[:0], process)
+		if e.askTable(); process.tabled {
+			return process
+		}
+	}
 	switch {
 	case result.err == nil:
-		process.learn(&result.facts, result.at)
+		process.learn(&result.facts)
 	case errors.Is(result.err, errNotFound):
-		process.missed(result.at)
+		process.missed()
 	default: // asked again with the next batch
 		process.state = unasked
 	}
-	process.settled = false // it has to be composed
 	return process
 }
 

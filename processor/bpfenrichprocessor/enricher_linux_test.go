@@ -44,13 +44,14 @@ func (k *known) wait() {
 }
 
 func (k *known) process(id identity) (facts, error) {
-	k.set(func() { k.asked[id.tgid]++ })
+	k.set(func() { k.asked[uint64(id.tgid)]++ })
 	k.wait()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.err != nil {
 		return facts{}, k.err
 	}
+	id.exec = 0 // of that it knows nothing
 	if found, ok := k.processes[id]; ok {
 		return found, nil
 	}
@@ -108,7 +109,7 @@ func newFixture(t testing.TB, change func(*Config)) *fixture {
 	f := &fixture{t: t, passwd: filepath.Join(t.TempDir(), "passwd"), out: make([]byte, 1024*event.EnrichedSize)}
 	require.NoError(t, os.WriteFile(f.passwd, []byte(passwd), 0o600))
 	f.known = &known{
-		processes: map[identity]facts{{1000, 100}: {comm: "service", executable: "service.bin", parent: "init", parentTGID: 1}},
+		processes: map[identity]facts{ofService: {comm: "service", executable: "service.bin", parent: "init", parentTGID: 1}},
 		cgroups:   map[uint64]container.Identity{1: {}, 2: inContainer, 3: inOther},
 		asked:     map[uint64]int{},
 	}
@@ -127,9 +128,12 @@ func newFixture(t testing.TB, change func(*Config)) *fixture {
 	return f
 }
 
-// service returns an event of the process that is known, in cgroup 2.
+// ofService is the process that is known, whichever of its programs it runs.
+var ofService = identity{start: 1000, tgid: 100}
+
+// service returns an event of the third program of the process that is known, in cgroup 2.
 func service(changes ...func(*event.Event)) event.Event {
-	e := event.Event{Version: event.Version, Category: event.CategoryFilesystem, Operation: event.FilesystemWrite, Time: 2000}
+	e := event.Event{Version: event.Version, Category: event.CategoryFilesystem, Operation: event.FilesystemWrite, Time: 2000, ExecNumber: 3}
 	e.Process = event.Process{TGID: 100, TID: 100, Start: 1000, CgroupID: 2}
 	copy(e.Process.Comm[:], "service")
 	for _, change := range changes {
@@ -145,8 +149,9 @@ func execOf(path string) func(*event.Event) {
 	}
 }
 
-// later is a time after every lookup of this test.
-func later(e *event.Event) { e.Time = event.Clock{}.Now() + uint64(time.Hour) }
+func numbered(program uint16) func(*event.Event) {
+	return func(e *event.Event) { e.ExecNumber = program }
+}
 
 func gonePid(e *event.Event) { e.Process.TGID, e.Process.TID = 999, 999 }
 
@@ -212,14 +217,14 @@ func TestContexts(t *testing.T) {
 		{
 			"container of the process, with cgroup v1",
 			func(f *fixture) {
-				f.known.processes[identity{1000, 100}] = facts{comm: "service", executable: "service.bin", parent: "init", parentTGID: 1, container: inOther}
+				f.known.processes[ofService] = facts{comm: "service", executable: "service.bin", parent: "init", parentTGID: 1, container: inOther}
 			},
 			service(func(e *event.Event) { e.Process.CgroupID = 1 }), want("service.bin", "init", "root", inOther),
 		},
 		{
 			"container of the process, no cgroup v2", func(f *fixture) {
 				f.resolver.cgroups = nil
-				f.known.processes[identity{1000, 100}] = facts{comm: "service", executable: "service.bin", parent: "init", parentTGID: 1, container: inOther}
+				f.known.processes[ofService] = facts{comm: "service", executable: "service.bin", parent: "init", parentTGID: 1, container: inOther}
 			},
 			service(), want("service.bin", "init", "root", inOther),
 		},
@@ -228,25 +233,25 @@ func TestContexts(t *testing.T) {
 		{
 			"long executable",
 			func(f *fixture) {
-				f.known.processes[identity{1000, 100}] = facts{comm: "service", executable: "abcdefghijklmnopqrstuvwxyz", parent: "init", parentTGID: 1}
+				f.known.processes[ofService] = facts{comm: "service", executable: "abcdefghijklmnopqrstuvwxyz", parent: "init", parentTGID: 1}
 			},
 			service(), want("abcdefghijklmnopqrstuvwxyz", "init", "root", inContainer, func(c *event.Context) { c.Cut = event.KnownExecutable }),
 		},
 		{
-			"thread of the kernel's", func(f *fixture) { f.known.processes[identity{1000, 100}] = facts{comm: "kworker/0:1", kernel: true} },
+			"thread of the kernel's", func(f *fixture) { f.known.processes[ofService] = facts{comm: "kworker/0:1", nameless: true} },
 			service(), want("", "", "root", inContainer),
 		},
 		{
 			"denied",
 			func(f *fixture) {
-				f.known.processes[identity{1000, 100}] = facts{comm: "service", denied: true, parent: "init", parentTGID: 1}
+				f.known.processes[ofService] = facts{comm: "service", denied: true, parent: "init", parentTGID: 1}
 			},
 			service(), want("", "init", "root", inContainer, missing(event.MissingDenied)),
 		},
 		{
 			"not waited for",
 			func(f *fixture) {
-				f.known.processes[identity{1000, 100}] = facts{comm: "service", parent: "init", parentTGID: 1}
+				f.known.processes[ofService] = facts{comm: "service", parent: "init", parentTGID: 1}
 			},
 			service(), want("", "init", "root", inContainer, missing(event.MissingNotFound)),
 		},
@@ -283,8 +288,8 @@ func TestNoPasswdFileNoUsers(t *testing.T) {
 
 func TestWhatChangesIsLookedUpAgain(t *testing.T) {
 	other := facts{comm: "other", executable: "other.bin", parent: "init", parentTGID: 1}
-	becomes := func(f *fixture) { f.known.set(func() { f.known.processes[identity{1000, 100}] = other }) }
-	ends := func(f *fixture) { f.known.set(func() { delete(f.known.processes, identity{1000, 100}) }) }
+	becomes := func(f *fixture) { f.known.set(func() { f.known.processes[ofService] = other }) }
+	ends := func(f *fixture) { f.known.set(func() { delete(f.known.processes, ofService) }) }
 	renamed := func(e *event.Event) { e.Process.Comm = [16]byte{'o', 't', 'h', 'e', 'r'} }
 	before := want("service.bin", "init", "root", inContainer)
 	for _, test := range []struct {
@@ -294,19 +299,20 @@ func TestWhatChangesIsLookedUpAgain(t *testing.T) {
 		want   event.Context
 		asked  int
 	}{
-		{"exec", becomes, service(later, execOf("/bin/other.sh")), want("other.bin", "init", "root", inContainer), 2},
-		{"exec of before the lookup", becomes, service(execOf("/bin/other.sh")), before, 1},
-		{"exec and gone", ends, service(later, execOf("/bin/other.sh")), want("other.sh", "init", "root", inContainer), 2},
-		{"another name", becomes, service(later, renamed), want("other.bin", "init", "root", inContainer), 2},
-		{"another name of before the lookup", becomes, service(renamed), before, 1},
-		{"another name and gone", ends, service(later, renamed), want("", "init", "root", inContainer, missing(event.MissingNotFound)), 2},
-		{"another name of a thread", becomes, service(later, renamed, func(e *event.Event) { e.Process.TID = 101 }), before, 1},
-		{"user", becomes, service(later, func(e *event.Event) { e.Process.UID = 7 }), want("service.bin", "init", "", inContainer, missing(event.MissingNotFound)), 1},
-		{"cgroup", becomes, service(later, func(e *event.Event) { e.Process.CgroupID = 3 }), want("service.bin", "init", "root", inOther), 1},
+		{"exec", becomes, service(numbered(4), execOf("/bin/other.sh")), want("other.bin", "init", "root", inContainer), 2},
+		{"another program", becomes, service(numbered(4)), want("other.bin", "init", "root", inContainer), 2},
+		{
+			"exec and gone", ends, service(numbered(4), execOf("/bin/other.sh")),
+			want("other.sh", "", "root", inContainer, missing(event.MissingNotFound)), 2,
+		},
+		{"any program", becomes, service(numbered(0)), want("other.bin", "init", "root", inContainer), 2},
+		{"another name", becomes, service(renamed), before, 1},
+		{"user", becomes, service(func(e *event.Event) { e.Process.UID = 7 }), want("service.bin", "init", "", inContainer, missing(event.MissingNotFound)), 1},
+		{"cgroup", becomes, service(func(e *event.Event) { e.Process.CgroupID = 3 }), want("service.bin", "init", "root", inOther), 1},
 		{"users", func(f *fixture) {
 			require.NoError(f.t, os.WriteFile(f.passwd, []byte("toor:x:0:0::/:/\n"), 0o600))
 			require.NoError(f.t, f.resolver.users.Refresh())
-		}, service(later), want("service.bin", "init", "toor", inContainer), 1},
+		}, service(), want("service.bin", "init", "toor", inContainer), 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := newFixture(t, nil)
@@ -320,11 +326,14 @@ func TestWhatChangesIsLookedUpAgain(t *testing.T) {
 
 func TestExecOfAProcessThatIsGoneServesItsLaterEvents(t *testing.T) {
 	f := newFixture(t, nil)
-	got := f.contexts(service(gonePid), service(gonePid, execOf("/bin/sh")), service(gonePid), service(gonePid, execOf("ls")), service(gonePid))
-	for i, executable := range []string{"", "sh", "sh", "ls", "ls"} {
+	got := f.contexts(
+		service(gonePid), service(gonePid, numbered(4), execOf("/bin/sh")), service(gonePid, numbered(4)),
+		service(gonePid, numbered(5), execOf("ls")), service(gonePid, numbered(5)), service(gonePid),
+	)
+	for i, executable := range []string{"", "sh", "sh", "ls", "ls", ""} {
 		assert.Equal(t, want(executable, "", "root", inContainer, missing(event.MissingNotFound)), got[i])
 	}
-	assert.Equal(t, 1, f.known.times(999))
+	assert.Equal(t, 3, f.known.times(999), "once for each program")
 }
 
 func TestSlowLookupsHoldUpNothingForLong(t *testing.T) {
@@ -407,12 +416,12 @@ func TestCachesThatAreFarTooSmall(t *testing.T) {
 			f := newFixture(t, func(c *Config) { c.Cache = CacheConfig{Processes: size, Cgroups: size} })
 			events := make([]event.Event, 1000)
 			for i := range events {
-				id := identity{1 + uint64(i%300), 1 + uint64(i%300)}
+				id := identity{start: 1 + uint64(i%300), tgid: 1 + uint32(i%300)}
 				cgroup := uint64(1 + i%70)
 				f.known.processes[id] = facts{comm: "service", executable: fmt.Sprint(id.tgid), parent: "init", parentTGID: 1}
 				f.known.cgroups[cgroup] = container.Identity{ID: [32]byte{byte(cgroup)}}
 				events[i] = service(func(e *event.Event) {
-					e.Process.Start, e.Process.TGID, e.Process.TID, e.Process.CgroupID = id.start, uint32(id.tgid), uint32(id.tgid), cgroup
+					e.Process.Start, e.Process.TGID, e.Process.TID, e.Process.CgroupID = id.start, id.tgid, id.tgid, cgroup
 				})
 			}
 			for range 3 {
@@ -457,7 +466,7 @@ func TestEnrichedEventsKeepWhatTheyHave(t *testing.T) {
 			assert.Equal(t, test.in, in[0].Context, "the batch was changed")
 		})
 	}
-	f.known.set(func() { delete(f.known.processes, identity{1000, 100}) })
+	f.known.set(func() { delete(f.known.processes, ofService) })
 	complete := []event.Enriched{{Event: service(gonePid), Context: want("a", "b", "c", inContainer)}}
 	got := run(t, f.enricher, event.Batch{Size: event.EnrichedSize, Data: event.Bytes(complete)}, f.out)
 	assert.Equal(t, complete[0], got[0])
@@ -512,7 +521,7 @@ func TestStopSaysThatALookupHangs(t *testing.T) {
 	source := hanging{make(chan struct{})}
 	r := newResolver(zap.NewNop(), func() []processSource { return []processSource{source} }, nil, nil)
 	r.start()
-	r.jobs <- job{process: identity{1, 1}}
+	r.jobs <- job{process: identity{start: 1, tgid: 1}}
 	require.Eventually(t, func() bool { return len(r.jobs) == 0 }, 10*time.Second, time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -52,60 +52,52 @@ const (
 
 func (s state) settled() bool { return s >= found }
 
-// entry is what is remembered of a process: the context that its events get. What serves looks at lies together.
+// entry is what is remembered of a program of a process: the context that its events get. What serves looks at lies together.
 type entry struct {
 	context    event.Context
-	comm       [event.CommLen]byte
 	cgroup     uint64 // id
-	since      uint64 // tabled: boot-time ns, when the program began that the context is about
-	checked    uint64 // tabled: the number of all execs when that of its own was looked at last
+	since      uint64 // tabled: boot-time ns, from when on the context holds; asOf knows what was before
+	checked    uint64 // tabled: the number of all moves when that of its own was looked at last
 	uid        uint32
 	users      uint32 // the version of the users
-	execs      uint32 // tabled: the table's number before it was looked up
+	moves      uint32 // tabled: the table's number before it was looked up
 	state      state
 	settled    bool // all of it, so that the context is final as long as what it was made for does not change
-	fixed      bool // a change of comm says nothing about the executable
 	tabled     bool // it is from the process table
+	forgotten  bool // tabled: the table has the program no more
+	nameless   bool // it has no executable, or one without a name
 	denied     bool // the executable may not be seen
 	evicted    bool // the process table had it
-	kernel     bool // tabled: it is a thread of the kernel's
 	lineBroken bool // the chosen ancestor can't be found
 	incomplete [kinds]reason
 	batch      uint64             // that it was last asked about for
-	lookedUp   uint64             // boot-time ns; 0: never
+	consulted  uint64             // the batch that the process table was last asked for
+	executed   uint64             // tabled: boot-time ns, when the process began to run the program that it runs
 	container  container.Identity // from the process
-	history    history            // tabled: what it ran
+	stays      []stay             // tabled, by cgroup v1, the latest first; nil: it was never moved
 }
 
-// What the cache takes for an entry beside it (key, map and ring), and what the history of a process takes that was
-// forked and has executed one program.
-const (
-	entryOverhead = 80
-	historyMemory = 2 * int64(unsafe.Sizeof(image{})+16)
-)
+// stay is the time from since on that a process was in a container, or in none.
+type stay struct {
+	since     uint64 // boot-time ns
+	container container.Identity
+}
+
+// What the cache takes for an entry beside it: key, map and ring.
+const entryOverhead = 80
 
 const (
-	processMemory = int64(unsafe.Sizeof(entry{})) + entryOverhead + historyMemory
+	processMemory = int64(unsafe.Sizeof(entry{})) + entryOverhead
 	cgroupMemory  = int64(unsafe.Sizeof(group{})) + entryOverhead
 )
 
 // serves reports whether the context is right for the event as it is.
 func (n *entry) serves(e *event.Event, users uint32) bool {
-	return n.settled && e.Time >= n.since && n.uid == e.Process.UID && n.cgroup == e.Process.CgroupID && n.users == users &&
-		(n.fixed || e.Process.TID != e.Process.TGID || n.comm == e.Process.Comm) && !isExec(e)
+	return n.settled && e.Time >= n.since && n.uid == e.Process.UID && n.cgroup == e.Process.CgroupID && n.users == users
 }
 
 func isExec(e *event.Event) bool {
 	return e.Category == event.CategoryProcess && e.Operation == event.ProcessExec
-}
-
-// outdated reports whether the process has become another program after it was looked up: an exec says so, or
-// the name of the main thread, which an exec changes. What is older than the lookup tells nothing new.
-func (n *entry) outdated(e *event.Event) bool {
-	if n.state == nobody || n.tabled || !n.state.settled() || e.Time <= n.lookedUp {
-		return false
-	}
-	return isExec(e) || !n.fixed && e.Process.TID == e.Process.TGID && n.comm != e.Process.Comm
 }
 
 // executes notes what an exec event says. /proc knows better (it has the interpreter of a script, and the target
@@ -134,23 +126,29 @@ func (n *entry) set(part event.Known, room []byte, text string) {
 }
 
 // learn takes over the facts of a lookup.
-func (n *entry) learn(facts *facts, at uint64) {
-	n.state, n.lookedUp = found, at
-	n.fixed, n.denied = facts.kernel, facts.denied
+func (n *entry) learn(facts *facts) {
+	n.state = found
+	n.nameless, n.denied = facts.nameless, facts.denied
 	n.container = facts.container
-	event.SetText(n.comm[:], facts.comm)
 	n.setExecutable(facts.executable)
 	n.set(event.KnownParent, n.context.Parent[:], facts.parent)
 	n.context.ParentTGID = facts.parentTGID
 }
 
-// tabulate takes over what the process table has. There is no need to look at the name of the main thread: the table
-// tells when it becomes another program.
-func (n *entry) tabulate(r *record, execs uint32) {
-	n.learn(&r.facts, 0)
-	n.fixed, n.tabled, n.settled = true, true, false
-	n.execs, n.since, n.history = execs, r.history[0].since, r.history
-	n.kernel = r.kernel
+// tabulate takes over what the process table has. Of an event without a number it is not known which program it is of: it gets
+// the one that the process runs, unless that began later.
+func (n *entry) tabulate(r *record, id identity, moves uint32, stays []stay) {
+	n.learn(&r.facts)
+	n.tabled, n.settled = true, false
+	n.forgotten, n.moves = r.forgotten, moves
+	n.container, n.stays, n.since = stays[0].container, nil, stays[0].since
+	if len(stays) > 1 || n.since > 0 {
+		n.stays = stays
+	}
+	if n.executed = 0; id.exec == 0 {
+		n.executed = r.executed
+		n.since = max(n.since, r.executed)
+	}
 }
 
 // setAncestor notes what was found of the chosen ancestor.
@@ -159,34 +157,37 @@ func (n *entry) setAncestor(name string, known bool) {
 	n.lineBroken = !known
 }
 
-// asOf makes other the entry as it was at the time of an event that is older than the program which the process runs. It
-// reports whether that differs.
-func (n *entry) asOf(e *event.Event, other *entry) bool {
-	if !n.tabled {
-		return false
-	}
-	then, ok := n.history.of(e.Time, isExec(e))
-	if ok && then == n.history[0] {
+// asOf makes other the entry as it was at the time of an event from before the process was moved to where it is. It reports
+// whether there is a difference.
+func (n *entry) asOf(e *event.Event, group *group, other *entry) bool {
+	if e.Time >= n.since {
 		return false
 	}
 	*other = *n
-	other.setExecutable(then.base)
-	other.incomplete[kindProcess] = complete
-	switch {
-	case n.kernel || then.base != "":
-	case ok:
+	if e.Time < n.executed {
+		other.setExecutable("")
 		other.incomplete[kindProcess] = notFound
-	default:
-		other.incomplete[kindProcess] = evicted
+	}
+	if len(n.stays) > 0 {
+		other.container = container.Identity{}
+		known := false
+		for i := range n.stays {
+			if known = e.Time >= n.stays[i].since; known {
+				other.container = n.stays[i].container
+				break
+			}
+		}
+		other.composeContainer(group)
+		if !known {
+			other.incomplete[kindCgroup] = evicted
+		}
 	}
 	other.setReason()
 	return true
 }
 
 // missed takes note that a lookup found nothing. What was known before stays: it was true.
-func (n *entry) missed(at uint64) {
-	n.state, n.lookedUp, n.fixed = gone, at, true
-}
+func (n *entry) missed() { n.state = gone }
 
 // compose makes the context that the event gets.
 func (n *entry) compose(e *event.Event, group *group, names *users.Table, version uint32) {
@@ -224,15 +225,19 @@ func (n *entry) lacks() reason {
 	case n.denied:
 		return denied
 	case n.tabled:
-		if n.kernel || n.context.Known&event.KnownExecutable != 0 {
+		switch {
+		case n.forgotten:
+			return evicted
+		case n.nameless || n.context.Known&event.KnownExecutable != 0:
 			return complete
+		default:
+			return notFound
 		}
-		return notFound
 	case n.evicted && n.context.Known&ofProcess != ofProcess:
 		return evicted
 	case n.state == gone && n.context.Known&ofProcess != ofProcess:
 		return notFound
-	case n.context.Known&event.KnownExecutable == 0 && !n.fixed: // it has ended and was not waited for
+	case n.context.Known&event.KnownExecutable == 0 && !n.nameless: // it has ended and was not waited for
 		return notFound
 	default:
 		return complete

@@ -201,7 +201,7 @@ func TestShutdownWhileALookupHangs(t *testing.T) {
 	r := newResolver(zap.NewNop(), func() []processSource { return []processSource{source} }, nil, nil)
 	r.start()
 	p.enricher.resolver = r
-	r.jobs <- job{process: identity{1, 1}}
+	r.jobs <- job{process: identity{start: 1, tgid: 1}}
 	require.Eventually(t, func() bool { return len(r.jobs) == 0 }, 10*time.Second, time.Millisecond)
 	ended := make(chan error, 1)
 	go func() { ended <- p.Shutdown(context.Background()) }()

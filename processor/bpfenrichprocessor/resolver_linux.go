@@ -9,7 +9,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/container"
 	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/users"
 )
@@ -34,7 +33,6 @@ type result struct {
 	job
 	facts     facts              // about the process
 	container container.Identity // of the cgroup
-	at        uint64             // boot-time ns: what was so before that is in the answer
 	err       error              // errNotFound, errDenied, or something unexpected
 }
 
@@ -98,7 +96,7 @@ func (r *resolver) stop(ctx context.Context) error {
 }
 
 func (r *resolver) lookUp(sources []processSource, job job) result {
-	result := result{job: job, at: event.Clock{}.Now(), err: errNotFound}
+	result := result{job: job, err: errNotFound}
 	if job.process == (identity{}) {
 		result.container, result.err = r.cgroups.cgroup(job.cgroup)
 	} else {
@@ -110,7 +108,7 @@ func (r *resolver) lookUp(sources []processSource, job job) result {
 		}
 	}
 	if err := result.err; err != nil && !errors.Is(err, errNotFound) && !errors.Is(err, errDenied) {
-		r.logger.Debug("lookup failed", zap.Uint64("pid", job.process.tgid), zap.Uint64("cgroup", job.cgroup), zap.Error(err))
+		r.logger.Debug("lookup failed", zap.Uint32("pid", job.process.tgid), zap.Uint64("cgroup", job.cgroup), zap.Error(err))
 	}
 	return result
 }

@@ -12,20 +12,24 @@ import (
 	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/procfs"
 )
 
-// identity tells a process from all others, also from those that have its pid before and after it.
+// identity tells a program that a process runs from all others, also from those of processes that have its pid before and
+// after it.
 type identity struct {
 	start uint64 // boot-time ns
-	tgid  uint64 // as wide as start, so that the key of a map has no padding
+	tgid  uint32
+	exec  uint32 // which of the programs of the process; 0: not known. As wide as that, so that the key of a map has no padding
 }
 
-func identityOf(e *event.Event) identity { return identity{e.Process.Start, uint64(e.Process.TGID)} }
+func identityOf(e *event.Event) identity {
+	return identity{e.Process.Start, e.Process.TGID, uint32(e.ExecNumber)}
+}
 
 // facts are what a source knows of a process.
 type facts struct {
 	comm       string // of the main thread
 	executable string // base name; empty: none, or not known
 	denied     bool   // the executable may not be seen
-	kernel     bool   // a thread of the kernel's, which has no executable
+	nameless   bool   // it has no executable, as a thread of the kernel's, or one without a name
 	parent     string // comm of the parent
 	parentTGID uint32 // 0: none, or not known
 	container  container.Identity
@@ -55,7 +59,7 @@ type procSource struct{ reader *procfs.Reader }
 func newProcSource() processSource { return procSource{procfs.NewReader("/proc")} }
 
 func (s procSource) process(id identity) (facts, error) {
-	p, err := s.reader.Process(uint32(id.tgid), id.start)
+	p, err := s.reader.Process(id.tgid, id.start)
 	if errors.Is(err, procfs.ErrNotFound) {
 		return facts{}, errNotFound
 	}
@@ -63,7 +67,7 @@ func (s procSource) process(id identity) (facts, error) {
 		return facts{}, err
 	}
 	return facts{
-		comm: p.Comm, executable: p.Executable, denied: p.Denied, kernel: p.Kernel,
+		comm: p.Comm, executable: p.Executable, denied: p.Denied, nameless: p.Kernel,
 		parent: p.ParentComm, parentTGID: p.Parent, container: container.OfCgroupFile(p.Cgroup),
 	}, nil
 }

@@ -264,14 +264,102 @@ func TestPathsAndCommandLinesInRecords(t *testing.T) {
 		assert.NotContains(t, record, "kernel.event.flags", "the path is whole")
 	}
 	for _, record := range next.of(secret.Process.Pid) {
+		assert.NotContains(t, record, "kernel.enrichment.missing")
 		if record["process.executable.name"] == "kp-detail-0" { // what it ran before
-			assert.Equal(t, "not_found", record["kernel.enrichment.missing"])
-			assert.NotContains(t, record, "process.command_args")
+			assert.Equal(t, paths[0], record["process.executable.path"])
+			assert.NotContains(t, record, "process.command_args", "they are of the program that it ran last")
 			continue
 		}
 		assert.Equal(t, paths[1], record["process.executable.path"])
-		assert.Equal(t, []any{paths[1], "--password=***", "?"}, record["process.command_args"])
+		assert.Equal(t, []any{paths[1], "--password=***", `\xff`}, record["process.command_args"])
 		assert.Equal(t, true, record["kernel.process.command_args_cut"])
+	}
+}
+
+// late hands on events with a time that is later than theirs.
+type late struct {
+	next consumer.Logs
+	by   time.Duration
+}
+
+func (late) Capabilities() consumer.Capabilities { return consumer.Capabilities{} }
+
+func (l late) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	return event.Decode(logs, func(batch event.Batch) error {
+		batch.Data = slices.Clone(batch.Data)
+		for i := range batch.Len() {
+			batch.At(i).Time += uint64(l.by)
+		}
+		return l.next.ConsumeLogs(ctx, event.Encode(event.EncodingFrames, batch, event.Clock{}))
+	}, func(_ plog.LogRecord, err error) { panic(err) })
+}
+
+// Which program an event is of its time does not decide: that of an exec is taken by another program than the table's, and
+// whatever comes between the two. Here every event is by so much later that the exec which follows it is nearer.
+func TestTheTimeOfAnEventDoesNotDecideItsProgram(t *testing.T) {
+	paths, names := briefs(t, "kp-time", 5)
+	for _, by := range []time.Duration{-time.Second, -time.Millisecond, 0, 100 * time.Microsecond, time.Millisecond, 50 * time.Millisecond, time.Second} {
+		t.Run(by.String(), func(t *testing.T) {
+			next := &sink{}
+			held := &holding{next: late{start(t, newConfig(), next), by}, release: make(chan struct{})}
+			commands := []any{}
+			for _, name := range names {
+				commands = append(commands, name)
+			}
+			traceBy(t, held, map[string]any{"probes": map[string]any{
+				"process":    map[string]any{"command": commands},
+				"filesystem": map[string]any{"command": commands, "operation": []any{"unlink"}},
+			}})
+			const times = 20
+			for range times { // env executes the first of them, that the second
+				require.NoError(t, exec.Command("/usr/bin/env", paths[0], paths[1]).Run())
+			}
+			close(held.release)
+			require.Eventually(t, func() bool { return len(next.all()) >= 5*times }, 20*time.Second, time.Millisecond)
+			for _, e := range next.all() {
+				assert.Equal(t, e.Event.Comm(), event.Text(e.Context.Executable[:]), "%+v", e.Event)
+				assert.Equal(t, event.MissingNothing, e.Context.Reason)
+			}
+			assert.Len(t, next.all(), 5*times)
+		})
+	}
+}
+
+// What a process does before it executes another program, as a shell does its redirections, is of the program before: with
+// its path too.
+func TestEventsBeforeAnExecHaveTheirPath(t *testing.T) {
+	const times = 50
+	shell, err := os.ReadFile("/bin/sh")
+	require.NoError(t, err)
+	before := filepath.Join(t.TempDir(), "kp-before-exec")
+	require.NoError(t, os.WriteFile(before, shell, 0o700))
+	paths, _ := briefs(t, "kp-after-exec", 1)
+	next, config := &records{}, newConfig()
+	config.Encoding = event.EncodingRecords
+	held := &holding{next: start(t, config, next), release: make(chan struct{})}
+	traceBy(t, held, map[string]any{"probes": map[string]any{"filesystem": map[string]any{
+		"command": []any{"kp-before-exec"}, "operation": []any{"unlink", "open"}, "errors_only": true,
+	}}})
+	var pids []int
+	for range times {
+		cmd := exec.Command(before, "-c", "command exec 3< /nonexistent/pre; exec "+paths[0])
+		require.NoError(t, cmd.Run())
+		pids = append(pids, cmd.Process.Pid)
+	}
+	close(held.release)
+	for _, pid := range pids {
+		of := func() (found []map[string]any) {
+			for _, record := range next.of(pid) {
+				if record["file.path"] == "/nonexistent/pre" {
+					found = append(found, record)
+				}
+			}
+			return found
+		}
+		require.Eventually(t, func() bool { return len(of()) == 1 }, 20*time.Second, time.Millisecond)
+		record := of()[0]
+		assert.Equal(t, before, record["process.executable.path"])
+		assert.Equal(t, "kp-before-exec", record["process.executable.name"])
 		assert.NotContains(t, record, "kernel.enrichment.missing")
 	}
 }

@@ -10,65 +10,31 @@ import (
 // cgroupKey tells a cgroup from all others; hierarchy 0 is that of cgroup v2, whose cgroups events name.
 type cgroupKey struct{ id, hierarchy uint64 }
 
-// image is an executable that a process ran from some time on.
-type image struct {
-	since uint64 // boot-time ns
-	base  string // base name, which may be cut at 24 bytes; empty: not known
+// place is a cgroup v1 that a process was in from some time on.
+type place struct {
+	since uint64    // boot-time ns
+	key   cgroupKey // zero: none that may be a container's
 }
 
-// history is the executables that a process ran, the latest first. What it ran before the last of them is forgotten, or
-// nothing: that one has the time 0 then.
-type history []image
-
-// at returns what the process ran at a time. ok is false for a time that is forgotten.
-func (h history) at(time uint64) (_ image, ok bool) {
-	for _, image := range h {
-		if time >= image.since {
-			return image, true
-		}
-	}
-	return image{}, false
-}
-
-// executedAt returns the executable of the exec that an event reports. The table and the event have the time from two
-// programs on one tracepoint, either of which may be the first.
-func (h history) executedAt(time uint64) (_ image, ok bool) {
-	const slack = 100_000_000 // ns; an interrupt may come between the programs
-	best, distance := image{}, uint64(slack)
-	for _, image := range h {
-		if d := max(time, image.since) - min(time, image.since); image.since != 0 && d < distance {
-			best, distance = image, d
-		}
-	}
-	return best, distance < slack
-}
-
-// of returns what an event of that time is about.
-func (h history) of(time uint64, exec bool) (_ image, ok bool) {
-	if exec {
-		return h.executedAt(time)
-	}
-	return h.at(time)
-}
-
-// record is what the process table has of a process.
+// record is what the process table has of a process, with one of its programs.
 type record struct {
 	facts
-	history  history
-	parentID identity
-	legacy   cgroupKey // zero: none
+	forgotten bool   // the table has the program no more
+	executed  uint64 // boot-time ns, when the process began to run the program that it runs, or ran last; 0: from the start
+	parentID  identity
+	places    []place // by cgroup v1: where it is, and where it was before; at least one
 }
 
 // processTable knows every process since it was made, also those that are gone, without asking the file system.
 type processTable interface {
-	// lookUp shows the records of the processes that it has.
+	// lookUp shows the records of the programs whose processes it has.
 	lookUp(ids []identity, visit func(i int, record *record)) error
-	// execs returns a number that is another one after the process has executed a program.
-	execs(tgid uint32) uint32
-	// allExecs returns a number that is another one after any process has done so.
-	allExecs() uint64
-	// had reports whether the table had a process once that lived at a time.
-	had(id identity, at uint64) bool
+	// moves returns a number that changes whenever the process is moved to another container by cgroup v1.
+	moves(tgid uint32) uint32
+	// allMoves returns a number that changes whenever any process is.
+	allMoves() uint64
+	// had reports whether a process that the table has no more was put in.
+	had(identity) bool
 	// cgroup returns the container of a cgroup that it has.
 	cgroup(cgroupKey) (_ container.Identity, ok bool, err error)
 }
@@ -77,9 +43,9 @@ type processTable interface {
 type kernelTable struct{ *bpf.ProcessTable }
 
 func (t kernelTable) lookUp(ids []identity, visit func(int, *record)) error {
-	asked := make([]bpf.ProcessID, len(ids))
+	asked := make([]bpf.ProgramID, len(ids))
 	for i, id := range ids {
-		asked[i] = processID(id)
+		asked[i] = programID(id)
 	}
 	return t.LookUp(asked, func(i int, entry *bpf.ProcessEntry) {
 		record := recordOf(entry)
@@ -87,42 +53,49 @@ func (t kernelTable) lookUp(ids []identity, visit func(int, *record)) error {
 	})
 }
 
-func processID(id identity) bpf.ProcessID { return bpf.ProcessID{Start: id.start, TGID: id.tgid} }
+func processID(id identity) bpf.ProcessID {
+	return bpf.ProcessID{Start: id.start, TGID: uint64(id.tgid)}
+}
+
+func programID(id identity) bpf.ProgramID {
+	return bpf.ProgramID{ProcessID: processID(id), ExecNumber: uint16(id.exec)}
+}
 
 func recordOf(entry *bpf.ProcessEntry) record {
-	parent, legacy := entry.Parent(), entry.LegacyCgroup()
+	parent := entry.Parent()
 	return record{
 		facts: facts{
-			comm: entry.Comm(), executable: entry.BaseName(), kernel: entry.Kernel(),
+			comm: entry.Comm(), executable: entry.BaseName(), nameless: entry.Nameless(),
 			parent: entry.ParentComm(), parentTGID: uint32(parent.TGID),
 		},
-		history:  historyOf(entry),
-		parentID: identity{parent.Start, parent.TGID},
-		legacy:   cgroupKey{legacy.ID, legacy.Hierarchy},
+		forgotten: entry.Forgotten(),
+		executed:  entry.Since(),
+		parentID:  identity{start: parent.Start, tgid: uint32(parent.TGID)},
+		places:    placesOf(entry),
 	}
 }
 
-func historyOf(entry *bpf.ProcessEntry) history {
-	images := history{{since: entry.Since(), base: entry.BaseName()}}
-	earlier, complete := entry.Earlier()
-	for i, replaced := range earlier {
-		var since uint64
-		switch {
-		case i+1 < len(earlier):
-			since = earlier[i+1].Until
-		case !complete: // nor is it known since when
-			return images
-		}
-		images = append(images, image{since: since, base: replaced.BaseName})
+// placesOf returns where a process is and was, the latest first.
+func placesOf(entry *bpf.ProcessEntry) []place {
+	places := []place{{key: keyOf(entry.CgroupV1())}}
+	earlier, complete := entry.EarlierV1()
+	for _, before := range earlier {
+		places[len(places)-1].since = before.Until
+		places = append(places, place{key: keyOf(before.Cgroup)})
 	}
-	return images
+	if !complete { // since when it was in the first of them is not known
+		places = places[:len(places)-1]
+	}
+	return places
 }
 
-func (t kernelTable) execs(tgid uint32) uint32 { return t.Execs(tgid) }
+func keyOf(id bpf.CgroupID) cgroupKey { return cgroupKey{id.ID, id.Hierarchy} }
 
-func (t kernelTable) allExecs() uint64 { return t.AllExecs() }
+func (t kernelTable) moves(tgid uint32) uint32 { return t.Moves(tgid) }
 
-func (t kernelTable) had(id identity, at uint64) bool { return t.Had(processID(id), at) }
+func (t kernelTable) allMoves() uint64 { return t.AllMoves() }
+
+func (t kernelTable) had(id identity) bool { return t.Had(processID(id)) }
 
 func (t kernelTable) cgroup(key cgroupKey) (container.Identity, bool, error) {
 	path, cut, ok, err := t.Cgroup(bpf.CgroupID{ID: key.id, Hierarchy: key.hierarchy})

@@ -1,6 +1,7 @@
 package bpfenrichprocessor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -16,7 +17,7 @@ import (
 type knownTable struct {
 	records map[identity]record
 	cgroups map[cgroupKey]container.Identity
-	started map[uint64]uint32 // execs by tgid
+	moved   map[uint32]uint32 // by tgid
 	evicted map[identity]bool
 	err     error
 	asked   [][]identity
@@ -35,38 +36,47 @@ func (k *knownTable) lookUp(ids []identity, visit func(int, *record)) error {
 	return nil
 }
 
-func (k *knownTable) execs(tgid uint32) uint32 { return k.started[uint64(tgid)] }
+func (k *knownTable) moves(tgid uint32) uint32 { return k.moved[tgid] }
 
-func (k *knownTable) allExecs() (n uint64) {
-	for _, execs := range k.started {
-		n += uint64(execs)
+func (k *knownTable) allMoves() (n uint64) {
+	for _, moves := range k.moved {
+		n += uint64(moves)
 	}
 	return n
 }
 
-func (k *knownTable) had(id identity, _ uint64) bool { return k.evicted[id] }
+func (k *knownTable) had(id identity) bool { return k.evicted[id] }
 
 func (k *knownTable) cgroup(key cgroupKey) (container.Identity, bool, error) {
 	found, ok := k.cgroups[key]
 	return found, ok, k.err
 }
 
-// withTable is a fixture whose table knows the process 100 as one that ran other programs before: init's child, then "sh"
-// from 1200, then "service.bin" from 1500. The grandparent of it is "runner", whose parent is "init".
+// serviceAt is one of the programs of the process 100.
+func serviceAt(number uint32) identity { return identity{1000, 100, number} }
+
+func recordOfService(executable string) record {
+	return record{
+		facts:    facts{comm: "service", executable: executable, parent: "starter", parentTGID: 1},
+		executed: 1500, parentID: identity{start: 900, tgid: 90}, places: []place{{}},
+	}
+}
+
+// withTable is a fixture whose table knows the process 100 as one that has run three programs: "starter.bin", "sh", and, from
+// 1500 on, "service.bin". The grandparent of it is "runner", whose parent is "init".
 func withTable(t *testing.T, change func(*Config, *knownTable)) (*fixture, *knownTable) {
 	table := &knownTable{
 		records: map[identity]record{
-			{1000, 100}: {
-				facts:    facts{comm: "service", executable: "service.bin", parent: "starter", parentTGID: 1},
-				history:  history{{1500, "service.bin"}, {1200, "sh"}, {0, "starter.bin"}},
-				parentID: identity{900, 90},
-			},
-			{900, 90}: {facts: facts{comm: "starter", parent: "runner"}, history: history{{}}, parentID: identity{800, 80}},
-			{800, 80}: {facts: facts{comm: "runner", parent: "init"}, history: history{{}}, parentID: identity{1, 1}},
-			{1, 1}:    {facts: facts{comm: "init"}, history: history{{}}},
+			serviceAt(0):           recordOfService("service.bin"),
+			serviceAt(1):           recordOfService("starter.bin"),
+			serviceAt(2):           recordOfService("sh"),
+			serviceAt(3):           recordOfService("service.bin"),
+			{start: 900, tgid: 90}: {facts: facts{comm: "starter", parent: "runner"}, parentID: identity{start: 800, tgid: 80}, places: []place{{}}},
+			{start: 800, tgid: 80}: {facts: facts{comm: "runner", parent: "init"}, parentID: identity{start: 1, tgid: 1}, places: []place{{}}},
+			{start: 1, tgid: 1}:    {facts: facts{comm: "init"}, places: []place{{}}},
 		},
 		cgroups: map[cgroupKey]container.Identity{{id: 2}: inContainer, {7, 3}: inOther},
-		started: map[uint64]uint32{},
+		moved:   map[uint32]uint32{},
 		evicted: map[identity]bool{},
 	}
 	f := newFixture(t, func(config *Config) {
@@ -99,44 +109,50 @@ func TestTableKnowsWhatIsGone(t *testing.T) {
 	}{
 		{"all", nil, service(), all},
 		{"another name of the main thread", nil, service(func(e *event.Event) { e.Process.Comm = [16]byte{'x'} }), all},
-		{"as it began", nil, service(at(1500)), all},
-		{"the program before", nil, service(at(1499)), want("sh", "starter", "root", inContainer)},
-		{"its parent's program", nil, service(at(1000)), want("starter.bin", "starter", "root", inContainer)},
-		{"exec, seen a little earlier", nil, service(at(1490), execOf("x")), all},
-		{"exec, seen a little later", nil, service(at(1510), execOf("x")), all},
-		{"exec before, seen a little earlier", nil, service(at(1190), execOf("x")), want("sh", "starter", "root", inContainer)},
+		{"the program before", nil, service(numbered(2)), want("sh", "starter", "root", inContainer)},
+		{"its parent's program", nil, service(numbered(1)), want("starter.bin", "starter", "root", inContainer)},
+		{"its exec", nil, service(execOf("x")), all},
+		{"its exec, at the time of another", nil, service(at(1), execOf("x")), all},
+		{"the exec before, at the time of another", nil, service(at(1500), numbered(2), execOf("x")), want("sh", "starter", "root", inContainer)},
 		{
 			"a program that is forgotten", func(k *knownTable) {
-				r := k.records[identity{1000, 100}]
-				r.history = r.history[:2]
-				k.records[identity{1000, 100}] = r
+				r := recordOfService("")
+				r.forgotten = true
+				k.records[serviceAt(3)] = r
 			},
-			service(at(1100)), want("", "starter", "root", inContainer, missing(event.MissingEvicted)),
+			service(), want("", "starter", "root", inContainer, missing(event.MissingEvicted)),
 		},
 		{
-			"a program without a name", func(k *knownTable) {
-				r := k.records[identity{1000, 100}]
-				r.executable, r.history = "", history{{1500, ""}}
-				k.records[identity{1000, 100}] = r
-			},
+			"a program that can't be read", func(k *knownTable) { k.records[serviceAt(3)] = recordOfService("") },
 			service(), want("", "starter", "root", inContainer, missing(event.MissingNotFound)),
 		},
 		{
+			"a program without a name", func(k *knownTable) {
+				r := recordOfService("")
+				r.nameless = true
+				k.records[serviceAt(3)] = r
+			},
+			service(), want("", "starter", "root", inContainer),
+		},
+		{"of any program", nil, service(numbered(0)), all},
+		{"of any program, as it began", nil, service(numbered(0), at(1500)), all},
+		{"of any program, before it began", nil, service(numbered(0), at(1499)), want("", "starter", "root", inContainer, missing(event.MissingNotFound))},
+		{
 			"kernel", func(k *knownTable) {
-				k.records[identity{1000, 100}] = record{facts: facts{comm: "kworker", kernel: true}, history: history{{}}}
+				k.records[serviceAt(3)] = record{facts: facts{comm: "kworker", nameless: true}, places: []place{{}}}
 			},
 			service(), want("", "", "root", inContainer),
 		},
 		{
 			"container with cgroup v1", func(k *knownTable) {
-				r := k.records[identity{1000, 100}]
-				r.legacy = cgroupKey{7, 3}
-				k.records[identity{1000, 100}] = r
+				r := recordOfService("service.bin")
+				r.places = []place{{key: cgroupKey{7, 3}}}
+				k.records[serviceAt(3)] = r
 			},
 			service(func(e *event.Event) { e.Process.CgroupID = 0 }), want("service.bin", "starter", "root", inOther),
 		},
 		{
-			"evicted", func(k *knownTable) { k.evicted[identity{1000, 999}] = true },
+			"evicted", func(k *knownTable) { k.evicted[identity{1000, 999, 3}] = true },
 			service(gonePid), want("", "", "root", inContainer, missing(event.MissingEvicted)),
 		},
 		{"never seen", nil, service(gonePid), want("", "", "root", inContainer, missing(event.MissingNotFound))},
@@ -152,7 +168,14 @@ func TestTableKnowsWhatIsGone(t *testing.T) {
 				got := f.contexts(test.event, test.event)
 				assert.Equal(t, []event.Context{test.want, test.want}, got)
 			}
-			assert.LessOrEqual(t, len(table.asked), 1, "asked again")
+			most := 1
+			switch {
+			case test.event.ExecNumber == 0:
+				most = 2 // once for each batch
+			case test.want.Reason != event.MissingNothing:
+				most = 3 // and after /proc, and whose process it is not
+			}
+			assert.LessOrEqual(t, len(table.asked), most, "asked again")
 		})
 	}
 }
@@ -160,11 +183,8 @@ func TestTableKnowsWhatIsGone(t *testing.T) {
 func TestAnExecIsNeverMissed(t *testing.T) {
 	f, table := withTable(t, nil)
 	assert.Equal(t, []event.Context{want("service.bin", "starter", "root", inContainer)}, f.contexts(service()))
-	r := table.records[identity{1000, 100}]
-	r.executable, r.history = "next", append(history{{3000, "next"}}, r.history...)
-	table.records[identity{1000, 100}] = r
-	table.started[100]++
-	got := f.contexts(service(), service(at(3000)), service())
+	table.records[serviceAt(4)] = recordOfService("next")
+	got := f.contexts(service(), service(numbered(4)), service())
 	assert.Equal(t, []event.Context{
 		want("service.bin", "starter", "root", inContainer), want("next", "starter", "root", inContainer), want("service.bin", "starter", "root", inContainer),
 	}, got)
@@ -172,13 +192,86 @@ func TestAnExecIsNeverMissed(t *testing.T) {
 	assert.Zero(t, f.known.times(100))
 }
 
+// asked is called when /proc is asked about a process.
+type asked struct {
+	*known
+	call func()
+}
+
+func (a asked) process(id identity) (facts, error) {
+	a.call()
+	return a.known.process(id)
+}
+
+// The event of an exec can come before the table knows of the exec. /proc is asked then, and may tell of the program after it.
+func TestAnExecThatTheTableIsBehind(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		behind bool // still, when /proc has answered
+		want   string
+	}{{"it is there by then", false, "next"}, {"it is still behind", true, "from /proc"}} {
+		t.Run(test.name, func(t *testing.T) {
+			f, table := withTable(t, nil)
+			learn := func() {
+				f.known.set(func() {
+					f.known.processes[ofService] = facts{executable: "from /proc", parent: "starter", parentTGID: 1}
+				})
+				if !test.behind {
+					table.records[serviceAt(4)] = recordOfService("next")
+				}
+			}
+			f.resolver.newSource = func() []processSource { return []processSource{asked{f.known, learn}} }
+			require.NoError(t, f.resolver.stop(t.Context()))
+			fresh := newResolver(f.resolver.logger, f.resolver.newSource, f.known, f.resolver.users)
+			fresh.start()
+			t.Cleanup(func() { require.NoError(t, fresh.stop(context.Background())) })
+			f.enricher.resolver = fresh
+			got := f.contexts(service(), service(numbered(4), execOf("x")), service(numbered(4)))
+			assert.Equal(t, []event.Context{
+				want("service.bin", "starter", "root", inContainer), want(test.want, "starter", "root", inContainer), want(test.want, "starter", "root", inContainer),
+			}, got)
+		})
+	}
+}
+
+// With cgroup v1 the events of before a process was moved are of where it was then.
+func TestAMovedProcess(t *testing.T) {
+	f, table := withTable(t, nil)
+	in := func(container container.Identity, change ...func(*event.Context)) event.Context {
+		return want("service.bin", "starter", "root", container, change...)
+	}
+	v1 := func(time uint64) event.Event {
+		return service(at(time), func(e *event.Event) { e.Process.CgroupID = 1 }) // the root of cgroup v2
+	}
+	table.cgroups[cgroupKey{id: 1}] = container.Identity{}
+	moved := func(places ...place) {
+		for number := range uint32(4) {
+			r := table.records[serviceAt(number)]
+			r.places = places
+			table.records[serviceAt(number)] = r
+		}
+		table.moved[100]++
+	}
+	other := cgroupKey{7, 3}
+	assert.Equal(t, []event.Context{in(container.Identity{})}, f.contexts(v1(2000)))
+	moved(place{3000, other}, place{})
+	assert.Equal(t, []event.Context{in(container.Identity{}), in(inOther), in(container.Identity{})}, f.contexts(v1(2999), v1(3000), v1(2000)))
+	moved(place{4000, cgroupKey{}}, place{3000, other}, place{})
+	assert.Equal(t, []event.Context{in(inOther), in(container.Identity{}), in(container.Identity{}), in(inOther)},
+		f.contexts(v1(3999), v1(4000), v1(2999), v1(3000)))
+	moved(place{4000, cgroupKey{}}, place{3000, other}) // what was before is forgotten
+	assert.Equal(t, []event.Context{in(inOther), in(container.Identity{}, missing(event.MissingEvicted)), in(container.Identity{})},
+		f.contexts(v1(3000), v1(2999), v1(4000)))
+	assert.Len(t, table.asked, 4, "once after each move")
+}
+
 func TestTheTableIsAskedAboutABatchTogether(t *testing.T) {
 	f, table := withTable(t, func(c *Config, _ *knownTable) { c.Cache.Processes = 100 })
 	events := make([]event.Event, 1000)
 	for i := range events {
-		number := uint64(1 + i%500)
-		table.records[identity{1000, number}] = record{facts: facts{executable: fmt.Sprint(number), parent: "init", parentTGID: 1}, history: history{{}}}
-		events[i] = service(func(e *event.Event) { e.Process.TGID = uint32(number) })
+		number := uint32(1 + i%500)
+		table.records[identity{1000, number, 3}] = record{facts: facts{executable: fmt.Sprint(number), parent: "init", parentTGID: 1}, places: []place{{}}}
+		events[i] = service(func(e *event.Event) { e.Process.TGID = number })
 	}
 	for i, got := range f.contexts(events...) {
 		require.Equal(t, want(fmt.Sprint(1+i%500), "init", "root", inContainer), got, i)
@@ -187,7 +280,7 @@ func TestTheTableIsAskedAboutABatchTogether(t *testing.T) {
 
 	f, table = withTable(t, nil)
 	for i := range events {
-		table.records[identity{1000, uint64(1 + i%500)}] = record{history: history{{}}}
+		table.records[identity{1000, uint32(1 + i%500), 3}] = record{places: []place{{}}}
 	}
 	f.contexts(events...)
 	require.Len(t, table.asked, 1)
@@ -198,7 +291,7 @@ func TestATableThatFailsLeavesTheOthers(t *testing.T) {
 	f, table := withTable(t, nil)
 	table.err = errors.New("broken")
 	f.known.set(func() {
-		f.known.processes[identity{1000, 100}] = facts{comm: "service", executable: "service.bin", parent: "init", parentTGID: 1}
+		f.known.processes[ofService] = facts{comm: "service", executable: "service.bin", parent: "init", parentTGID: 1}
 		f.known.cgroups[2] = inContainer
 	})
 	assert.Equal(t, []event.Context{want("service.bin", "init", "root", inContainer)}, f.contexts(service()))
@@ -221,13 +314,13 @@ func TestAncestor(t *testing.T) {
 		{"nobody", AncestorConfig{Command: []string{"other"}, ChildOf: []string{"other"}}, nil, "", true},
 		{
 			"the line breaks off", AncestorConfig{Command: []string{"runner"}},
-			func(k *knownTable) { delete(k.records, identity{800, 80}) }, "", false,
+			func(k *knownTable) { delete(k.records, identity{start: 900, tgid: 90}) }, "", false,
 		},
 		{
 			"a line without an end", AncestorConfig{Command: []string{"other"}}, func(k *knownTable) {
-				r := k.records[identity{900, 90}]
-				r.parentID = identity{900, 90}
-				k.records[identity{900, 90}] = r
+				r := k.records[identity{start: 900, tgid: 90}]
+				r.parentID = identity{start: 900, tgid: 90}
+				k.records[identity{start: 900, tgid: 90}] = r
 			},
 			"", true,
 		},

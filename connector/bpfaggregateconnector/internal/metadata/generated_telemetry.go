@@ -41,6 +41,8 @@ type TelemetryBuilder struct {
 	KernelpipeAggregateSeries         metric.Int64ObservableGauge
 	KernelpipeAggregateSources        metric.Int64ObservableGauge
 	KernelpipeAggregateSourcesRefused metric.Int64Counter
+	KernelpipeAggregateUncertain      metric.Int64ObservableCounter
+	KernelpipeAggregateUncertainBytes metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -189,6 +191,36 @@ func (builder *TelemetryBuilder) RegisterKernelpipeAggregateSourcesCallback(cb m
 	return nil
 }
 
+// RegisterKernelpipeAggregateUncertainCallback sets callback for observable KernelpipeAggregateUncertain metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeAggregateUncertainCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateUncertain, obs: o})
+		return nil
+	}, builder.KernelpipeAggregateUncertain)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeAggregateUncertainBytesCallback sets callback for observable KernelpipeAggregateUncertainBytes metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeAggregateUncertainBytesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateUncertainBytes, obs: o})
+		return nil
+	}, builder.KernelpipeAggregateUncertainBytes)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 type observerInt64 struct {
 	embedded.Int64Observer
 	inst metric.Int64Observable
@@ -293,6 +325,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_kernelpipe_aggregate_sources_refused",
 		metric.WithDescription("Batches that were refused, to be tried again, as they came from one source too many. [Development]"),
 		metric.WithUnit("{batch}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeAggregateUncertain, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_aggregate_uncertain",
+		metric.WithDescription("Events of deltas that were refused for good. They are not sent again, and the backend may have them or not. Over the life of the pinned books. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeAggregateUncertainBytes, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_aggregate_uncertain_bytes",
+		metric.WithDescription("The bytes that the events of kernelpipe_aggregate_uncertain moved. [Development]"),
+		metric.WithUnit("By"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs
