@@ -479,7 +479,7 @@ func (p *Probes) Memory() uint64 {
 		}
 	}
 	if p.programs != nil {
-		total += memoryOf(p.programs.Maps[probesMapStarts], p.programs.Maps[probesMapStartsByTid])
+		total += memoryOf(p.programs.Maps[probesMapStarts], p.programs.Maps[probesMapStartsByTid], p.programs.Maps[probesMapInterruptions])
 	}
 	return total
 }

@@ -94,9 +94,10 @@ type probesKpSettings struct {
 }
 
 type probesStart struct {
-	_      structs.HostLayout
-	TimeNs uint64
-	Number uint64
+	_           structs.HostLayout
+	TimeNs      uint64
+	Number      uint32
+	Interrupted uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -106,6 +107,7 @@ const (
 	probesMapCounters             = "counters"
 	probesMapEnded                = "ended"
 	probesMapEvents               = "events"
+	probesMapInterruptions        = "interruptions"
 	probesMapMissed               = "missed"
 	probesMapOwners               = "owners"
 	probesMapRingBooks            = "ring_books"
@@ -116,6 +118,7 @@ const (
 	probesProgSchedProcessExec    = "sched_process_exec"
 	probesProgSchedProcessExit    = "sched_process_exit"
 	probesProgSchedProcessFork    = "sched_process_fork"
+	probesProgSignalDeliver       = "signal_deliver"
 	probesProgSysEnter            = "sys_enter"
 	probesProgSysEnterByTid       = "sys_enter_by_tid"
 	probesProgSysExit             = "sys_exit"
@@ -174,6 +177,7 @@ type probesProgramSpecs struct {
 	SchedProcessExec    *ebpf.ProgramSpec `ebpf:"sched_process_exec"`
 	SchedProcessExit    *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
 	SchedProcessFork    *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
+	SignalDeliver       *ebpf.ProgramSpec `ebpf:"signal_deliver"`
 	SysEnter            *ebpf.ProgramSpec `ebpf:"sys_enter"`
 	SysEnterByTid       *ebpf.ProgramSpec `ebpf:"sys_enter_by_tid"`
 	SysExit             *ebpf.ProgramSpec `ebpf:"sys_exit"`
@@ -186,14 +190,15 @@ type probesProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type probesMapSpecs struct {
-	Counters    *ebpf.MapSpec `ebpf:"counters"`
-	Ended       *ebpf.MapSpec `ebpf:"ended"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	Missed      *ebpf.MapSpec `ebpf:"missed"`
-	Owners      *ebpf.MapSpec `ebpf:"owners"`
-	RingBooks   *ebpf.MapSpec `ebpf:"ring_books"`
-	Starts      *ebpf.MapSpec `ebpf:"starts"`
-	StartsByTid *ebpf.MapSpec `ebpf:"starts_by_tid"`
+	Counters      *ebpf.MapSpec `ebpf:"counters"`
+	Ended         *ebpf.MapSpec `ebpf:"ended"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	Interruptions *ebpf.MapSpec `ebpf:"interruptions"`
+	Missed        *ebpf.MapSpec `ebpf:"missed"`
+	Owners        *ebpf.MapSpec `ebpf:"owners"`
+	RingBooks     *ebpf.MapSpec `ebpf:"ring_books"`
+	Starts        *ebpf.MapSpec `ebpf:"starts"`
+	StartsByTid   *ebpf.MapSpec `ebpf:"starts_by_tid"`
 }
 
 // probesVariableSpecs contains global variables before they are loaded into the kernel.
@@ -225,14 +230,15 @@ func (o *probesObjects) Close() error {
 //
 // It can be passed to loadProbesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probesMaps struct {
-	Counters    *ebpf.Map `ebpf:"counters"`
-	Ended       *ebpf.Map `ebpf:"ended"`
-	Events      *ebpf.Map `ebpf:"events"`
-	Missed      *ebpf.Map `ebpf:"missed"`
-	Owners      *ebpf.Map `ebpf:"owners"`
-	RingBooks   *ebpf.Map `ebpf:"ring_books"`
-	Starts      *ebpf.Map `ebpf:"starts"`
-	StartsByTid *ebpf.Map `ebpf:"starts_by_tid"`
+	Counters      *ebpf.Map `ebpf:"counters"`
+	Ended         *ebpf.Map `ebpf:"ended"`
+	Events        *ebpf.Map `ebpf:"events"`
+	Interruptions *ebpf.Map `ebpf:"interruptions"`
+	Missed        *ebpf.Map `ebpf:"missed"`
+	Owners        *ebpf.Map `ebpf:"owners"`
+	RingBooks     *ebpf.Map `ebpf:"ring_books"`
+	Starts        *ebpf.Map `ebpf:"starts"`
+	StartsByTid   *ebpf.Map `ebpf:"starts_by_tid"`
 }
 
 func (m *probesMaps) Close() error {
@@ -240,6 +246,7 @@ func (m *probesMaps) Close() error {
 		m.Counters,
 		m.Ended,
 		m.Events,
+		m.Interruptions,
 		m.Missed,
 		m.Owners,
 		m.RingBooks,
@@ -266,6 +273,7 @@ type probesPrograms struct {
 	SchedProcessExec    *ebpf.Program `ebpf:"sched_process_exec"`
 	SchedProcessExit    *ebpf.Program `ebpf:"sched_process_exit"`
 	SchedProcessFork    *ebpf.Program `ebpf:"sched_process_fork"`
+	SignalDeliver       *ebpf.Program `ebpf:"signal_deliver"`
 	SysEnter            *ebpf.Program `ebpf:"sys_enter"`
 	SysEnterByTid       *ebpf.Program `ebpf:"sys_enter_by_tid"`
 	SysExit             *ebpf.Program `ebpf:"sys_exit"`
@@ -281,6 +289,7 @@ func (p *probesPrograms) Close() error {
 		p.SchedProcessExec,
 		p.SchedProcessExit,
 		p.SchedProcessFork,
+		p.SignalDeliver,
 		p.SysEnter,
 		p.SysEnterByTid,
 		p.SysExit,

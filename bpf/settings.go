@@ -72,6 +72,7 @@ func (s *Settings) programs(taskStorage bool) []string {
 		}
 	}
 	systemCalls := slices.ContainsFunc(s.rules(), func(rule syscallRule) bool { return rule.wanted != 0 })
+	need(systemCalls, probesProgSignalDeliver)
 	need(systemCalls && taskStorage, probesProgSysEnter, probesProgSysExit)
 	need(systemCalls && !taskStorage, probesProgSysEnterByTid, probesProgSysExitByTid)
 	// Whose a connection is that ends or retransmits is known from its beginning.

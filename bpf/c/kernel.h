@@ -66,6 +66,8 @@ enum bpf_func_id {
 
 #define SIGKILL 9
 #define SIGSYS 31
+#define SIG_IGN 1
+#define SA_RESTART 0x10000000 /* include/uapi/asm-generic/signal-defs.h */
 #define SIGNAL_BIT(signal) (1UL << ((signal) - 1))
 
 #define AF_UNSPEC 0
@@ -102,7 +104,10 @@ enum {
 #define EINPROGRESS 115
 #define ECANCELED 125
 #define MAX_ERRNO 4095 /* include/linux/err.h */
-#define ERESTARTSYS 512 /* include/linux/errno.h */
+/* include/linux/errno.h */
+#define ERESTARTSYS 512
+#define ERESTARTNOINTR 513
+#define ENOIOCTLCMD 515
 #define ERESTART_RESTARTBLOCK 516
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -294,6 +299,15 @@ typedef struct {
 	unsigned long sig[1];
 } sigset_t;
 
+struct sigaction {
+	void *sa_handler;
+	unsigned long sa_flags;
+};
+
+struct k_sigaction {
+	struct sigaction sa;
+};
+
 struct sigpending {
 	sigset_t signal;
 };
@@ -351,10 +365,14 @@ struct pt_regs {
 	unsigned long r8;
 	unsigned long r9;
 	unsigned long orig_ax;
+	unsigned long ip;
+	unsigned long sp;
 };
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
 	__u64 regs[31];
+	__u64 sp;
+	__u64 pc;
 	__u64 orig_x0;
 	__s32 syscallno;
 };

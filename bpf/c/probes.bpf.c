@@ -14,6 +14,7 @@
 #include "message.h"
 #include "peer.h"
 #include "syscall.h"
+#include "trace.h"
 #include "connection.h"
 #include "process.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * System calls, and the network and filesystem events that are system calls: all leave at sys_exit, where
- * result, arguments and the file behind the descriptor are known. sys_enter only notes the time.
+ * System calls, and the network and filesystem events that are system calls: all leave at sys_exit, where result,
+ * arguments and the file behind the descriptor are known. What a call that returns is, and its event.
  */
 #ifndef KERNELPIPE_SYSCALL_H
 #define KERNELPIPE_SYSCALL_H
@@ -16,6 +16,8 @@
 #define SYSCALL_ARG5(regs) ((regs)->r9)
 #define ROLLED_BACK(regs) ((long)(regs)->orig_ax) /* syscall_rollback(), arch/x86/include/asm/syscall.h */
 #define X32_SYSCALL(number) ((number) >> 30 == 1) /* __X32_SYSCALL_BIT, and not -1 */
+#define SYSCALL_PLACE(regs) ((regs)->ip)
+#define RESTART_SYSCALL 219
 #define EXECVE 59
 #define COMPAT_EXECVE 11
 #define COMPAT_FIELD status
@@ -30,6 +32,8 @@
 #define SYSCALL_ARG5(regs) ((regs)->regs[5])
 #define ROLLED_BACK(regs) ((long)(regs)->orig_x0) /* syscall_rollback(), arch/arm64/include/asm/syscall.h */
 #define X32_SYSCALL(number) false
+#define SYSCALL_PLACE(regs) ((regs)->pc)
+#define RESTART_SYSCALL 128
 #define COMPAT_FIELD flags
 #define COMPAT_BIT (1 << 22) /* TIF_32BIT, arch/arm64/include/asm/thread_info.h */
 #endif
@@ -37,7 +41,8 @@
 /* When a thread entered the system call that it is in. */
 struct start {
 	__u64 time_ns;
-	__u64 number;
+	__u32 number;
+	__u32 interrupted; /* the call before may have been, and may begin again: struct interruption */
 };
 
 /* Kept in the task where the kernel can: that is three times as fast as a hash. */
@@ -71,8 +76,12 @@ struct call {
 	__u32 peer_size;
 	__u32 messages;        /* … or how many … */
 	unsigned long message; /* … struct mmsghdr, or one struct user_msghdr, name it */
+	__u32 number;
 	bool partial;
 };
+
+/* Keeps a number below MAX_SYSCALLS in a way that the compiler can't find needless: the verifiers of older kernels need it. */
+#define BOUND_SYSCALL(number) asm volatile("%0 &= 511" : "+r"(number))
 
 /* The rule for a system call of this architecture's own table; NULL for one that nobody wants. */
 static __always_inline const struct syscall_rule *rule_of(__u32 number)
@@ -81,7 +90,8 @@ static __always_inline const struct syscall_rule *rule_of(__u32 number)
 
 	if (number >= MAX_SYSCALLS)
 		return NULL;
-	rule = &settings.rule[number & (MAX_SYSCALLS - 1)];
+	BOUND_SYSCALL(number);
+	rule = &settings.rule[number];
 	return rule->wanted ? rule : NULL;
 }
 
@@ -124,24 +134,6 @@ static __always_inline bool anyone_wants_result(__u8 wanted, __s64 result)
 	return false;
 }
 
-static __always_inline bool enters(__u32 number, struct start *start)
-{
-	const struct syscall_rule *rule;
-
-	if (silent())
-		return false;
-	if (of_other_table(number)) {
-		count_other_table();
-		return false;
-	}
-	rule = rule_of(number);
-	if (!rule || is_self() || !anyone_wants_current(rule->wanted))
-		return false;
-	start->time_ns = bpf_ktime_get_boot_ns();
-	start->number = number;
-	return true;
-}
-
 static __always_inline bool executes(__u8 kind)
 {
 	return kind == SYSCALL_EXEC || kind == SYSCALL_EXECVEAT;
@@ -171,6 +163,23 @@ static __always_inline __u64 take_start(__u32 number, bool by_tid)
 	time_ns = start->time_ns;
 	start->time_ns = 0;
 	return time_ns;
+}
+
+/* The number of a call that has begun again by restart_syscall(2). */
+static __always_inline __u32 restarted_number(bool by_tid)
+{
+	struct start *start = noted_start(by_tid);
+
+	return start ? start->number : RESTART_SYSCALL;
+}
+
+/*
+ * Did a signal interrupt the call before it did anything? Then it fails with EINTR if a handler takes the signal and wants
+ * that; else it begins again. Which of them is known when the signal is delivered, after sys_exit.
+ */
+static __always_inline bool restarts(long result)
+{
+	return result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK && result != -ENOIOCTLCMD;
 }
 
 /*
@@ -553,6 +562,8 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 
 	if (silent())
 		return false;
+	if (number == RESTART_SYSCALL)
+		number = restarted_number(by_tid);
 	exec = exec_returns(&number, result, by_tid);
 	rule = rule_of(number);
 	if (!rule || (!exec && of_other_table(number)))
@@ -572,9 +583,9 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	call->start_ns = take_start(number, by_tid);
 	if (rule->kind != SYSCALL_CONNECT && !anyone_wants_result(rule->wanted, result))
 		return false;
-	/* Not yet translated to EINTR for user space: that happens at signal delivery, after this tracepoint. */
-	if (result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK)
+	if (restarts(result))
 		result = -EINTR;
+	call->number = number;
 	call->category = KP_CATEGORY_SYSCALL;
 	call->operation = number;
 	call->result = result;
@@ -595,54 +606,6 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	if ((filter->flags & FILTER_ERRORS_ONLY) && !failed(result))
 		return false;
 	return wants_current(filter);
-}
-
-static __always_inline int exits(struct pt_regs *regs, long result, bool by_tid)
-{
-	struct call call = {};
-
-	if (leaves(regs, result, &call, by_tid))
-		emit_call(&call, bpf_ktime_get_boot_ns());
-	return 0;
-}
-
-SEC("tp_btf/sys_enter")
-int BPF_PROG(sys_enter, struct pt_regs *regs, long number)
-{
-	struct start start, *stored;
-
-	if (!enters(number, &start))
-		return 0;
-	stored = bpf_task_storage_get(&starts, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!stored) {
-		count_missed(MISSED_START);
-		return 0;
-	}
-	*stored = start;
-	return 0;
-}
-
-SEC("tp_btf/sys_exit")
-int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
-{
-	return exits(regs, result, false);
-}
-
-SEC("tp_btf/sys_enter")
-int BPF_PROG(sys_enter_by_tid, struct pt_regs *regs, long number)
-{
-	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct start start;
-
-	if (enters(number, &start) && bpf_map_update_elem(&starts_by_tid, &tid, &start, BPF_ANY))
-		count_missed(MISSED_START);
-	return 0;
-}
-
-SEC("tp_btf/sys_exit")
-int BPF_PROG(sys_exit_by_tid, struct pt_regs *regs, long result)
-{
-	return exits(regs, result, true);
 }
 
 #endif

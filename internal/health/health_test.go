@@ -2,6 +2,7 @@ package health
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,28 +92,38 @@ func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
 		h := &host{}
-		var err error
+		var mutex sync.Mutex
+		var err error // of the check
 		ended, done := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(done)
-			Watch(ended, h, zap.New(core), "receiver/x", func(time.Time) error { return err })
+			Watch(ended, h, zap.New(core), "receiver/x", func(time.Time) error {
+				mutex.Lock()
+				defer mutex.Unlock()
+				return err
+			})
 		}()
+		set := func(to error) {
+			mutex.Lock()
+			defer mutex.Unlock()
+			err = to
+		}
 		pass := func(d time.Duration) {
 			time.Sleep(d)
 			synctest.Wait()
 		}
 		pass(10*Interval + time.Millisecond)
 		assert.Empty(t, h.statuses)
-		err = errors.New("3 events were dropped")
+		set(errors.New("3 events were dropped"))
 		pass(150 * time.Second)
 		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, h.statuses)
 		assert.Equal(t, []string{"receiver/x: 3 events were dropped"}, h.errs)
 		assert.Equal(t, 3, logs.FilterMessage("unhealthy").Len(), "at once, and each minute")
-		err = nil
+		set(nil)
 		pass(Interval)
 		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, h.statuses)
 		assert.Equal(t, 1, logs.FilterMessage("healthy again").Len())
-		err = errors.New("lost at the end")
+		set(errors.New("lost at the end"))
 		close(ended)
 		<-done
 		assert.Len(t, h.statuses, 2)

@@ -5,10 +5,12 @@ package bpfreceiver
 // System calls that are not what they seem by number, result or arguments.
 
 import (
+	"fmt"
 	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
@@ -149,4 +151,55 @@ func TestTimeNamespace(t *testing.T) {
 	p.expect("ready")
 	p.expect("in time true")
 	p.end()
+}
+
+// A call that a signal interrupts is one call, from its first beginning to its last end, if it begins again; else it fails.
+func TestInterruptedCalls(t *testing.T) {
+	const n, restart = 5, 0x10000000 // SA_RESTART
+	for name, test := range map[string]struct {
+		argument     argument
+		reads, polls int // that fail
+	}{
+		"handler that restarts": {argument{N: n, Flags: restart}, 0, n}, // but for calls that no handler restarts
+		"handler that does not": {argument{N: n}, n, n},
+		"stopped and continued": {argument{N: n, Stop: true}, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, configure(t, `probes: {syscall: {include: [read, poll, ppoll], command: [$COMMAND]}}`), &sink{})
+			p := begin(t, "interrupted", test.argument)
+			p.tell()
+			var readsWaited, pollsWaited, readsLasted, pollsLasted uint64
+			_, err := fmt.Sscan(p.line(), &readsWaited, &pollsWaited)
+			require.NoError(t, err)
+			p.end()
+			r.stop(t)
+			events := r.sink.all()
+			got := tallyOf(events)
+			assert.Equal(t, n, got["syscall.read"].events)
+			assert.Equal(t, test.reads, got["syscall.read EINTR"].events)
+			assert.Equal(t, n, got["syscall.poll"].events+got["syscall.ppoll"].events)
+			assert.Equal(t, test.polls, got["syscall.poll EINTR"].events+got["syscall.ppoll EINTR"].events)
+			assert.Len(t, events, 2*n+test.reads+test.polls)
+			for i := range events {
+				assert.Zero(t, events[i].Flags)
+				if events[i].OperationName() == "read" {
+					readsLasted += events[i].Duration
+				} else {
+					pollsLasted += events[i].Duration
+				}
+			}
+			if test.reads == 0 {
+				assert.GreaterOrEqual(t, readsLasted, readsWaited)
+			}
+			if test.polls == 0 {
+				assert.GreaterOrEqual(t, pollsLasted, pollsWaited)
+			}
+		})
+	}
+}
+
+// A thread that is killed sees no call return.
+func TestKilledCalls(t *testing.T) {
+	events := trace(t, `probes: {syscall: {include: [pause, ppoll], command: [$COMMAND]}}`, "killed_calls", argument{N: 5})
+	assert.Empty(t, events)
 }

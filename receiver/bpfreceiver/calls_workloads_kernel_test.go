@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 	"unsafe"
@@ -292,4 +293,12 @@ func workOwnTime(h *helper) {
 		at := clock.Unix(e.Time).AsTime()
 		fmt.Println("in time", !at.Before(before.Add(-time.Millisecond)) && !at.After(after.Add(time.Millisecond)))
 	}
+}
+
+// callNumber returns the number of a system call in decimal, of one that this architecture lacks "none".
+func callNumber(name string) string {
+	if number, ok := syscalls.Number(name); ok {
+		return strconv.Itoa(number)
+	}
+	return "none"
 }

@@ -152,6 +152,8 @@ type argument struct {
 
 	Capabilities []int
 	Action       uint32 // of seccomp
+	Flags        uint64 // of sigaction(2)
+	Stop         bool
 }
 
 // must ends the helper, with a trace that the test shows.

@@ -67,6 +67,8 @@ var workloads = map[string]func(*helper){
 	"compat":           workCompat,
 	"other_time":       workOtherTime,
 	"own_time":         workOwnTime,
+	"interrupted":      workInterrupted,
+	"killed_calls":     workKilledCalls,
 	"bench":            workBench,
 }
 

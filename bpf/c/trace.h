@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The programs that see system calls. sys_enter notes the time, sys_exit makes the event. The event of a call that a signal
+ * has interrupted waits: a call that begins again is one call, from its first beginning to its last end.
+ */
+#ifndef KERNELPIPE_TRACE_H
+#define KERNELPIPE_TRACE_H
+
+/* A system call that was interrupted, until it has failed or begun again. */
+struct interruption {
+	__u64 thread_start_ns; /* of its thread, for tids are given again */
+	__u64 stack;           /* where in the program … */
+	__u64 place;           /* … it was made */
+	__s64 result;          /* -ERESTART…; 0: a handler runs, and when it returns the call begins again */
+	__u64 wanted;          /* the call has an event if it fails */
+	struct call call;
+};
+
+/* By tid. Bounded: the one that waits for longest goes. They wait for microseconds, or as long as their process is stopped. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__uint(value_size, sizeof(struct interruption)); /* not its type: Go has no use for the pointers in it */
+} interruptions SEC(".maps");
+
+static __always_inline struct interruption *interruption_of_current(void)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct interruption *found = bpf_map_lookup_elem(&interruptions, &tid);
+
+	return found && found->thread_start_ns == READ_CURRENT(start_boottime) ? found : NULL;
+}
+
+static __always_inline void forget_interruption(void)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+
+	bpf_map_delete_elem(&interruptions, &tid); /* gone already: evicted meanwhile */
+}
+
+/* Where the start of the current thread's system calls is noted; NULL without room. */
+static __always_inline struct start *own_start(bool by_tid)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct start *start, none = {};
+
+	if (!by_tid)
+		return bpf_task_storage_get(&starts, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	start = bpf_map_lookup_elem(&starts_by_tid, &tid);
+	if (start || bpf_map_update_elem(&starts_by_tid, &tid, &none, BPF_ANY))
+		return start;
+	return bpf_map_lookup_elem(&starts_by_tid, &tid);
+}
+
+/*
+ * Is this call one that was interrupted, and begins again? It is made from the same place, with the same stack, as no call of
+ * a signal's handler is. A handler that leaves by siglongjmp(3) and then makes the call anew looks the same.
+ */
+static __always_inline bool begins_again(struct start *start, struct pt_regs *regs, __u32 number)
+{
+	struct interruption *before = interruption_of_current();
+
+	if (!before) {
+		start->interrupted = 0;
+		return false;
+	}
+	if (before->stack != regs->sp || before->place != SYSCALL_PLACE(regs) || (number != before->call.number && number != RESTART_SYSCALL))
+		return false;
+	start->time_ns = before->call.start_ns;
+	start->number = before->call.number;
+	start->interrupted = 0;
+	forget_interruption();
+	return true;
+}
+
+static __always_inline int enters(struct pt_regs *regs, __u32 number, bool by_tid)
+{
+	const struct syscall_rule *rule;
+	struct start *start;
+
+	if (silent())
+		return 0;
+	if (of_other_table(number)) {
+		count_other_table();
+		return 0;
+	}
+	rule = rule_of(number);
+	if (number != RESTART_SYSCALL && (!rule || is_self() || !anyone_wants_current(rule->wanted)))
+		return 0;
+	start = own_start(by_tid);
+	if (!start) {
+		count_missed(MISSED_START);
+		return 0;
+	}
+	if (start->interrupted && begins_again(start, regs, number))
+		return 0;
+	start->time_ns = bpf_ktime_get_boot_ns();
+	start->number = number;
+	return 0;
+}
+
+/* Notes that a call was interrupted. False: there is no room. */
+static __always_inline bool interrupt(struct pt_regs *regs, long result, const struct call *call, bool wanted, bool by_tid)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct interruption interruption = {
+		.thread_start_ns = READ_CURRENT(start_boottime),
+		.stack = regs->sp,
+		.place = SYSCALL_PLACE(regs),
+		.result = result,
+		.wanted = wanted,
+		.call = *call,
+	};
+	struct start *start = own_start(by_tid);
+
+	if (!start || bpf_map_update_elem(&interruptions, &tid, &interruption, BPF_ANY))
+		return false;
+	start->interrupted = 1;
+	return true;
+}
+
+/* Is the current thread about to die by a signal? Then its program does not see the call return. */
+static __always_inline bool dies(void)
+{
+	return READ_CURRENT(pending.signal.sig[0]) & SIGNAL_BIT(SIGKILL);
+}
+
+static __always_inline int exits(struct pt_regs *regs, long result, bool by_tid)
+{
+	struct call call = {};
+	bool wanted = leaves(regs, result, &call, by_tid);
+
+	if ((result == -EINTR || restarts(result)) && dies())
+		return 0;
+	if (restarts(result) && (wanted || call.start_ns) && interrupt(regs, result, &call, wanted, by_tid))
+		return 0;
+	if (wanted)
+		emit_call(&call, bpf_ktime_get_boot_ns());
+	return 0;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(sys_enter, struct pt_regs *regs, long number)
+{
+	return enters(regs, number, false);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
+{
+	return exits(regs, result, false);
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(sys_enter_by_tid, struct pt_regs *regs, long number)
+{
+	return enters(regs, number, true);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(sys_exit_by_tid, struct pt_regs *regs, long result)
+{
+	return exits(regs, result, true);
+}
+
+/*
+ * A signal is delivered, from include/trace/events/signal.h. One with a handler decides what comes of the call that it has
+ * interrupted (handle_signal in arch/x86/kernel/signal.c, do_signal in arch/arm64/kernel/signal.c).
+ */
+SEC("tp_btf/signal_deliver")
+int BPF_PROG(signal_deliver, int signal, void *info, struct k_sigaction *action)
+{
+	struct interruption *interruption;
+	struct call call;
+
+	if (silent() || (unsigned long)BPF_CORE_READ(action, sa.sa_handler) <= SIG_IGN)
+		return 0;
+	interruption = interruption_of_current();
+	if (!interruption || !interruption->result)
+		return 0;
+	if (interruption->result == -ERESTARTNOINTR ||
+	    (interruption->result == -ERESTARTSYS && (BPF_CORE_READ(action, sa.sa_flags) & SA_RESTART))) {
+		interruption->result = 0;
+		return 0;
+	}
+	call = interruption->call;
+	if (interruption->wanted)
+		emit_call(&call, bpf_ktime_get_boot_ns());
+	forget_interruption();
+	return 0;
+}
+
+#endif
