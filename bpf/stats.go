@@ -39,6 +39,9 @@ type Stats struct {
 	newcomers memory
 	sealed    memory
 	sources   *sources
+
+	damage       []error       // found when they were opened
+	damagedReads atomic.Uint64 // series that were left out of a reading
 }
 
 // OpenStats opens the stats map called name in dir, with room for at least series series. Totals that an
@@ -151,6 +154,9 @@ func (s *Stats) load(spec *ebpf.CollectionSpec) (err error) {
 		return err
 	}
 	if s.sealed, err = mapMemory(s.group.maps[statsMapSealed]); err != nil {
+		return err
+	}
+	if err := s.mend(); err != nil {
 		return err
 	}
 	return s.finish()

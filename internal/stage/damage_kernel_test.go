@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/event"
@@ -136,5 +138,32 @@ func TestRemovedQueue(t *testing.T) {
 		require.NotEmpty(t, h.all())
 		require.ErrorContains(t, h.all()[len(h.all())-1].Err(), "somebody has removed the pins: they are counted as lost")
 		require.NoError(t, s.Shutdown(t.Context()))
+	}
+}
+
+// Pins that are removed under a running stage are missed within seconds: the status says so, and all that is open goes on.
+func TestPinsRemovedUnderARunningStage(t *testing.T) {
+	for what, path := range map[string]string{"the component's directory": "", "a queue": "queue-0", "one lane": "queue-0/lane_0", "the books": "queue-books"} {
+		t.Run(what, func(t *testing.T) {
+			n, h, pins := newNext(t), &host{}, pinPath(t)
+			telemetry := componenttest.NewTelemetry()
+			settings := newSettings(n, pins)
+			settings.Telemetry = telemetry.NewTelemetrySettings()
+			s := New(settings)
+			require.NoError(t, s.Start(t.Context(), h))
+			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 100))))
+			settle(t, s)
+			assert.Empty(t, h.all())
+			require.NoError(t, os.RemoveAll(filepath.Join(pins, "processor@test", path)))
+			eventually(t, func() bool { return len(h.all()) > 0 })
+			assert.Equal(t, componentstatus.StatusRecoverableError, h.all()[0].Status())
+			require.ErrorContains(t, h.all()[0].Err(), filepath.Join(pins, "processor@test", path)+" was removed or moved while it is in use")
+			got, err := telemetry.GetMetric("otelcol_kernelpipe_stage_pins_removed")
+			require.NoError(t, err)
+			assert.EqualValues(t, 1, got.Data.(metricdata.Gauge[int64]).DataPoints[0].Value)
+			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(100, 100))))
+			assert.EqualValues(t, 200, settle(t, s).Delivered)
+			require.NoError(t, s.Shutdown(t.Context()))
+		})
 	}
 }

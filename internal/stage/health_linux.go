@@ -15,7 +15,7 @@ func (s *Stage) watchHealth() {
 	judge := newJudge(s.settings.Health, &books)
 	s.watch.Go(func() {
 		health.Watch(s.ended, s.host, s.logger, s.settings.Name, func(now time.Time) error {
-			err := errors.Join(s.refused.Check(now), s.invalid.Check(now))
+			err := errors.Join(s.refused.Check(now), s.invalid.Check(now), s.checkPins())
 			if s.settings.Health != (HealthConfig{}) {
 				books = s.Books()
 				err = errors.Join(err, judge.check(now, s.queue.Config().Capacity))
@@ -23,6 +23,21 @@ func (s *Stage) watchHealth() {
 			return err
 		})
 	})
+}
+
+// checkPins reports whether pins were removed while the stage has them open.
+func (s *Stage) checkPins() error {
+	err := s.dir.CheckPins()
+	if err == nil { // else there is one reason for all
+		err = s.queue.CheckPins()
+	}
+	if err == nil && s.deadLetter != nil {
+		err = s.deadLetter.queue.CheckPins()
+	}
+	if err == nil && s.settings.CheckPins != nil {
+		err = s.settings.CheckPins()
+	}
+	return err
 }
 
 // judge judges the books of a stage from one look to the next.

@@ -55,6 +55,8 @@ type Settings struct {
 	Next consumer.Logs
 	// Prepare is called for each batch before Work; nil: there is nothing to prepare.
 	Prepare Prepare
+	// CheckPins reports whether what else the component has pinned is there still; nil: it has nothing else.
+	CheckPins func() error
 	// Work is done on each event on its way into the queue.
 	Work Work
 }

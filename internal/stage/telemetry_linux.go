@@ -122,6 +122,12 @@ func (s *Stage) observe() (err error) {
 	register(t.RegisterKernelpipeStageInFlightCallback, func() uint64 { return s.Books().InFlight })
 	register(t.RegisterKernelpipeStageCapacityCallback, func() uint64 { return uint64(s.queue.Config().Capacity) })
 	register(t.RegisterKernelpipeStageMemoryCallback, func() uint64 { return s.memory() })
+	register(t.RegisterKernelpipeStagePinsRemovedCallback, func() uint64 {
+		if s.checkPins() != nil {
+			return 1
+		}
+		return 0
+	})
 	register(t.RegisterKernelpipeStageSourcesCallback, func() uint64 { return uint64(s.queue.Sources()) })
 	if d := s.deadLetter; d != nil {
 		register(t.RegisterKernelpipeStageDeadLetterCapacityCallback, func() uint64 { return uint64(d.queue.Config().Capacity) })
