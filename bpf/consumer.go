@@ -67,7 +67,7 @@ func (c *Consumer) openState(pinPath, component string) error {
 		return noQueue(err)
 	}
 	defer func() { _ = parent.close() }() // it was only read
-	if c.owner.dir, err = parent.dir(fileName(component), false); err != nil {
+	if c.owner.dir, err = parent.dir(fileName(component)); err != nil {
 		return noQueue(err)
 	}
 	specs, err := stateSpecs(0)
@@ -183,5 +183,5 @@ func (c *Consumer) Close() {
 		c.state.release()
 		c.state = nil
 	}
-	_ = c.owner.Close() // it was only read
+	_ = c.owner.release() // it was only read
 }

@@ -48,13 +48,13 @@ func openDirectory(pinPath, name string) (_ *Directory, err error) {
 	d := &Directory{name: name}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, d.Close())
+			err = errors.Join(err, d.release())
 		}
 	}()
 	if d.parent, err = openPinPath(pinPath, true); err != nil {
 		return nil, err
 	}
-	if d.dir, err = d.parent.dir(name, true); err != nil {
+	if d.dir, err = d.parent.makeDir(name); err != nil {
 		return nil, fmt.Errorf("pin directory: %w", err)
 	}
 	if err := claim(d.dir); err != nil {
@@ -120,11 +120,15 @@ func (d *Directory) Path() string {
 	return d.dir.path
 }
 
-// Close gives the directory up to others. What is pinned stays.
+// Close gives the directory up to others. What is pinned stays; where nothing is, the directory is removed.
 func (d *Directory) Close() error {
-	if d == nil {
+	if d == nil || !d.Pinned() {
 		return nil
 	}
+	return errors.Join(d.removeIfEmpty(), d.release())
+}
+
+func (d *Directory) release() error {
 	var err error
 	for _, open := range []*pinDir{d.dir, d.parent} {
 		if open != nil {
@@ -135,11 +139,7 @@ func (d *Directory) Close() error {
 	return err
 }
 
-// RemoveIfEmpty removes the directory unless something is pinned in it.
-func (d *Directory) RemoveIfEmpty() error {
-	if !d.Pinned() {
-		return nil
-	}
+func (d *Directory) removeIfEmpty() error {
 	if there, err := d.parent.has(d.name, d.dir); err != nil || !there {
 		return err
 	}
@@ -193,7 +193,7 @@ func Orphans(pinPath string) ([]Orphan, error) {
 	}
 	var orphans []Orphan
 	for _, entry := range entries {
-		dir, err := parent.dir(entry.Name(), false)
+		dir, err := parent.dir(entry.Name())
 		if err != nil {
 			continue // it is gone, or no component's
 		}
@@ -249,7 +249,7 @@ func (d *Directory) unclaimed() (bool, error) {
 		if !strings.HasSuffix(entry.Name(), booksName("")) {
 			continue
 		}
-		books, err := d.dir.dir(entry.Name(), false)
+		books, err := d.dir.dir(entry.Name())
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

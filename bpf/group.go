@@ -99,7 +99,7 @@ func (g *group) pin() (err error) {
 			err = errors.Join(fmt.Errorf("pin: %w", err), making.removeAll())
 		}
 	}()
-	if g.dir, err = making.in.dir(making.name, true); err != nil {
+	if g.dir, err = making.in.makeDir(making.name); err != nil {
 		return err
 	}
 	for name, m := range g.maps {
@@ -151,6 +151,17 @@ func (g *group) Close() {
 	}
 }
 
+// abandon removes the pins of a group that this process has made. What an earlier process left stays.
+func (g *group) abandon() error {
+	if g.dir == nil || g.adopted {
+		return nil
+	}
+	if there, err := g.isPinned(); err != nil || !there {
+		return err
+	}
+	return g.remove()
+}
+
 // isPinned reports whether the maps are still what is pinned at the group's place.
 func (g *group) isPinned() (bool, error) { return g.in.has(g.name, g.dir) }
 
@@ -165,17 +176,6 @@ func (p place) remove() error {
 		return fmt.Errorf("unpin: %w", err)
 	}
 	if err := removing.removeAll(); err != nil {
-		return fmt.Errorf("unpin: %w", err)
-	}
-	return nil
-}
-
-// unpin removes the pin of one map of the group.
-func (g *group) unpin(name string) error {
-	if g.dir == nil {
-		return nil
-	}
-	if err := g.dir.remove(pinName(name)); err != nil {
 		return fmt.Errorf("unpin: %w", err)
 	}
 	return nil

@@ -20,6 +20,7 @@ type attachment struct {
 	dir        *Directory
 	generation uint32
 	at         place // of the pins
+	adopted    bool  // an earlier process has attached them
 	earlier    []int // generations of before that are still pinned
 	links      []link.Link
 	programs   []*ebpf.Program
@@ -57,7 +58,7 @@ func attach(dir *Directory, programs map[string]*ebpf.Program, current, next uin
 	}
 	a := &attachment{dir: dir, generation: next}
 	if mayAdopt && slices.Contains(numbers, int(current)) && sameLinks(linksPlace(dir, current), names) {
-		a.generation = current
+		a.generation, a.adopted = current, true
 		err = a.adopt(names)
 	} else {
 		err = a.attach(programs, names)
@@ -140,7 +141,7 @@ func (a *attachment) attach(programs map[string]*ebpf.Program, names map[string]
 	var pins *pinDir
 	if a.at = linksPlace(a.dir, a.generation); a.at.pinned() && len(names) > 0 {
 		var err error
-		if pins, err = a.at.in.dir(a.at.name, true); err != nil {
+		if pins, err = a.at.in.makeDir(a.at.name); err != nil {
 			return fmt.Errorf("pin probes: %w", err)
 		}
 		defer func() { _ = pins.close() }() // what is pinned stays

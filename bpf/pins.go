@@ -94,37 +94,52 @@ func (d *pinDir) step(name string, make bool) (*pinDir, error) {
 	return next, nil
 }
 
-// dir opens a directory in this one, and makes it if it is missing and make is true. It fails where anybody else can change it,
-// and closes it to readers, for who can read a directory can lock it.
-func (d *pinDir) dir(name string, make bool) (_ *pinDir, err error) {
+// dir opens a directory in this one. It fails where anybody else can change it.
+func (d *pinDir) dir(name string) (*pinDir, error) {
 	next, err := d.openAt(name, unix.O_RDONLY)
-	if errors.Is(err, unix.ENOENT) && make {
+	if err != nil {
+		return nil, err
+	}
+	return next.ours()
+}
+
+// makeDir opens a directory in this one, and makes it if it is missing. It fails where anybody else can change it, and closes it to
+// readers, for who can read a directory can lock it.
+func (d *pinDir) makeDir(name string) (*pinDir, error) {
+	next, err := d.openAt(name, unix.O_RDONLY)
+	if errors.Is(err, unix.ENOENT) {
 		next, err = d.makeAndOpen(name, unix.O_RDONLY)
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = next.close() // nothing was done with it
-		}
-	}()
-	if on, err := next.onBPFFS(); err != nil || !on {
-		return nil, errors.Join(err, next.notBPFFS())
-	}
-	if err := next.check(private); err != nil {
+	if next, err = next.ours(); err != nil {
 		return nil, err
 	}
 	stat, err := next.stat()
-	if err != nil {
-		return nil, err
+	if err == nil && stat.Mode&0o077 != 0 {
+		err = next.file.Chmod(0o700)
 	}
-	if stat.Mode&0o077 != 0 {
-		if err := next.file.Chmod(0o700); err != nil {
-			return nil, next.denied(err)
-		}
+	if err != nil {
+		err = next.denied(err)
+		return nil, errors.Join(err, next.close())
 	}
 	return next, nil
+}
+
+// ours returns the directory, or closes it if anybody else can change it.
+func (d *pinDir) ours() (*pinDir, error) {
+	on, err := d.onBPFFS()
+	if err == nil && !on {
+		err = d.notBPFFS()
+	}
+	if err == nil {
+		err = d.check(private)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
 }
 
 func (d *pinDir) openAt(name string, how int) (*pinDir, error) {
@@ -379,7 +394,7 @@ func (p place) exists() (bool, error) {
 	return err == nil, err
 }
 
-func (p place) open() (*pinDir, error) { return p.in.dir(p.name, false) }
+func (p place) open() (*pinDir, error) { return p.in.dir(p.name) }
 
 func (p place) unfinished() place { return place{p.in, p.name + unfinished} }
 

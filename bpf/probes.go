@@ -38,15 +38,14 @@ type Probes struct {
 	state     *group           // settings, counters and what the programs remember: shared by all generations
 	programs  *ebpf.Collection // with them the starts of system calls: each generation has its own
 	simulator *simulator
-	attached  *attachment // nil: nothing is
+	before    *probesKpSettings // those that Attach found; nil: it has changed nothing
 
 	taskStorage bool // the start of a system call is kept in its task, else in a hash by thread
 
-	mu      sync.Mutex // guards rings, givenUp and left
-	rings   []*Ring    // the last one is in use
-	givenUp []place    // places of ring buffers of which only the books remain
-	left    RingBooks  // … and what they say
-	damage  []error    // what of the ring buffers that were found can't be trusted
+	mu       sync.Mutex  // guards rings and attached, for those that only look
+	rings    []*Ring     // the last one is in use
+	attached *attachment // nil: nothing is
+	damage   []error     // what of the ring buffers that were found can't be trusted
 }
 
 // The names of the groups in the component's directory.
@@ -65,6 +64,7 @@ func OpenProbes(dir *Directory, config ProbesConfig) (_ *Probes, err error) {
 	p := &Probes{config: config, dir: dir, spec: spec}
 	defer func() {
 		if err != nil {
+			err = errors.Join(err, p.Abandon())
 			p.Close()
 		}
 	}()
@@ -78,12 +78,9 @@ func OpenProbes(dir *Directory, config ProbesConfig) (_ *Probes, err error) {
 		return nil, err
 	}
 	if config.Simulation != nil {
-		p.simulator, err = openSimulator(dir, p.maps(), *config.Simulation)
-	} else {
-		err = forgetSimulation(dir)
-	}
-	if err != nil {
-		return nil, err
+		if p.simulator, err = openSimulator(dir, p.maps(), *config.Simulation); err != nil {
+			return nil, err
+		}
 	}
 	return p, nil
 }
@@ -119,35 +116,46 @@ func (p *Probes) openRings() error {
 	if err != nil {
 		return err
 	}
-	next, last := 0, false // whether the last of them is open
-	for _, n := range numbers {
-		next, last = n+1, false
-		at := p.dir.join(fmt.Sprintf("%s-%d", probesRing, n))
-		books, givenUp, err := readGivenUp(at, p.spec)
-		if err != nil {
+	next, replaced, open := 0, uint64(0), false // whether the last of them is open
+	if len(numbers) > 0 {
+		last := numbers[len(numbers)-1]
+		next = last + 1
+		if replaced, err = replacedBy(p.ringAt(last), p.spec); err != nil {
 			return err
 		}
-		if givenUp {
-			p.givenUp = append(p.givenUp, at)
-			p.left.add(books)
+		if replaced > uint64(last) {
+			p.damage = append(p.damage, damaged(p.ringAt(last), probesMapRingBooks, fmt.Errorf("it has replaced those before %d", replaced)))
+			replaced = 0
+		}
+	}
+	for _, n := range numbers {
+		at := p.ringAt(n)
+		if uint64(n) < replaced { // a process was killed before it could remove it
+			if err := at.remove(); err != nil {
+				return err
+			}
 			continue
 		}
-		switch err := p.adoptRing(at); {
+		open = false
+		switch err := p.adoptRing(n); {
 		case errors.As(err, new(*DamageError)):
 			p.damage = append(p.damage, err) // it stays as it is, and another one takes its place
 		case err != nil:
 			return err
 		default:
-			last = true
+			open = true
 		}
 	}
-	if last && p.Ring().Capacity() == uint64(p.config.RingSize) {
+	if open && p.Ring().Capacity() == uint64(p.config.RingSize) {
 		return nil
 	}
-	return p.addRing(p.dir.join(fmt.Sprintf("%s-%d", probesRing, next)), p.config.RingSize)
+	return p.addRing(next, p.config.RingSize)
 }
 
-func (p *Probes) adoptRing(at place) error {
+func (p *Probes) ringAt(n int) place { return p.dir.join(fmt.Sprintf("%s-%d", probesRing, n)) }
+
+func (p *Probes) adoptRing(n int) error {
+	at := p.ringAt(n)
 	events, err := at.loadMap(probesMapEvents)
 	if errors.Is(err, fs.ErrNotExist) {
 		return damaged(at, probesMapEvents, errors.New("its pin was removed, and what waited in it is gone"))
@@ -157,18 +165,18 @@ func (p *Probes) adoptRing(at place) error {
 	}
 	size := events.MaxEntries()
 	_ = events.Close()
-	return p.addRing(at, size)
+	return p.addRing(n, size)
 }
 
 // Damage returns what of the ring buffers that an earlier process left can't be trusted, and was left out or mended.
 func (p *Probes) Damage() []error { return p.damage }
 
-func (p *Probes) addRing(at place, size uint32) error {
-	ring, err := openRing(at, ringSpecs(p.spec, size), p.config.ElementSize)
+func (p *Probes) addRing(n int, size uint32) error {
+	ring, err := openRing(p.ringAt(n), ringSpecs(p.spec, size), p.config.ElementSize)
 	if err != nil {
 		return err
 	}
-	ring.valid = p.config.Valid
+	ring.number, ring.valid = n, p.config.Valid
 	if ring.mended != nil {
 		p.damage = append(p.damage, ring.mended)
 	}
@@ -194,7 +202,7 @@ func (p *Probes) OlderRing() *Ring {
 	return p.rings[0]
 }
 
-// DropOlderRing removes the oldest ring buffer, which is drained. Its books stay.
+// DropOlderRing removes the oldest ring buffer, which is drained. Its account goes on in that of the one in use.
 func (p *Probes) DropOlderRing() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -202,14 +210,10 @@ func (p *Probes) DropOlderRing() error {
 	if ring.damage != nil {
 		return ring.damage
 	}
-	if err := ring.giveUp(); err != nil {
-		return err
-	}
-	p.left.add(ring.Books())
-	p.givenUp = append(p.givenUp, ring.group.place)
+	p.rings[len(p.rings)-1].inherit(ring)
 	p.rings = p.rings[1:]
-	ring.Close()
-	return nil
+	defer ring.Close()
+	return ring.group.remove()
 }
 
 // maps returns the maps that programs share.
@@ -250,23 +254,70 @@ func (p *Probes) Attach() error {
 	if err := p.forgetOwners(current.Generation); err != nil {
 		return err
 	}
+	p.before = &current
 	probes := maps.Clone(p.programs.Programs)
 	delete(probes, probesProgFindSelf)
 	// Programs of before write to the ring buffer of before. And under other settings they may have noted the start of a
 	// call whose end they were not to look at, which must not be taken for that of a later one.
 	goOn := p.OlderRing() == nil && p.Ring().group.adopted && settings.Filter == current.Filter && settings.Rule == current.Rule
-	if p.attached, err = attach(p.dir, probes, current.Generation, next, goOn); err != nil {
+	attached, err := attach(p.dir, probes, current.Generation, next, goOn)
+	if err != nil {
 		return err
 	}
-	settings.Generation = p.attached.generation
+	p.mu.Lock()
+	p.attached = attached
+	p.mu.Unlock()
+	settings.Generation = attached.generation
 	if err := p.state.maps[probesMapDataSettings].Put(uint32(0), settings); err != nil {
 		return fmt.Errorf("write settings: %w", err)
 	}
-	if err := p.attached.dropEarlier(); err != nil {
+	if err := attached.dropEarlier(); err != nil {
 		return err
 	}
 	waitForPrograms()
+	if p.config.Simulation == nil {
+		return forgetSimulation(p.dir)
+	}
 	return nil
+}
+
+// Abandon undoes OpenProbes and Attach, for a start that fails: what this process has attached is detached, what it has pinned
+// is removed, and what an earlier process left attached goes on as before. What holds events or counts them stays.
+func (p *Probes) Abandon() error {
+	var err error
+	if p.before != nil && p.attached != nil {
+		if err = p.state.maps[probesMapDataSettings].Put(uint32(0), p.before); err != nil {
+			err = fmt.Errorf("write settings: %w", err)
+		}
+		if !p.attached.adopted {
+			err = errors.Join(err, p.attached.detach())
+		}
+		waitForPrograms()
+	}
+	return errors.Join(err, p.RemoveUnused())
+}
+
+// RemoveUnused removes what this process has pinned and no event has come to. The probes must be detached.
+func (p *Probes) RemoveUnused() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var err error
+	for _, ring := range p.rings {
+		if ring.Depth() == 0 && ring.Books() == (RingBooks{}) && ring.left() == (RingBooks{}) {
+			err = errors.Join(err, ring.group.abandon())
+		}
+	}
+	if p.simulator != nil {
+		err = errors.Join(err, p.simulator.removeIfUnused())
+	}
+	if p.state == nil {
+		return err
+	}
+	counts, unknown := p.Counts()
+	if unknown == nil && counts == ([categories]Counts{}) {
+		err = errors.Join(err, p.state.abandon())
+	}
+	return errors.Join(err, unknown)
 }
 
 // loadPrograms loads the programs that the settings need, as members of a generation.
@@ -363,26 +414,6 @@ func (p *Probes) Retire() error {
 	return p.simulator.removeIfFinished()
 }
 
-// Remove unpins everything but a simulation that is not finished: what was not drained is gone. The probes
-// must be detached.
-func (p *Probes) Remove() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var err error
-	for _, ring := range p.rings {
-		err = errors.Join(err, ring.group.remove())
-	}
-	for _, at := range p.givenUp {
-		if at.pinned() {
-			err = errors.Join(err, at.removeAll())
-		}
-	}
-	if p.simulator != nil {
-		err = errors.Join(err, p.simulator.removeIfFinished())
-	}
-	return errors.Join(err, p.state.remove())
-}
-
 // Counts is the account of a category at the ring buffer, over the life of the books.
 type Counts struct {
 	Produced uint64 // events that passed the filters
@@ -429,9 +460,12 @@ func (p *Probes) Missed() (Missed, error) {
 		}
 	}
 	missed := Missed{Starts: total[0], Owners: total[1], Compat: total[2], ProcessEnd: total[3]}
-	if p.attached != nil {
+	p.mu.Lock()
+	attached := p.attached
+	p.mu.Unlock()
+	if attached != nil {
 		var err error
-		if missed.Recursions, err = p.attached.recursions(); err != nil {
+		if missed.Recursions, err = attached.recursions(); err != nil {
 			return Missed{}, err
 		}
 	}
@@ -442,8 +476,9 @@ func (p *Probes) Missed() (Missed, error) {
 func (p *Probes) RingBooks() RingBooks {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	total := p.left
+	var total RingBooks
 	for _, ring := range p.rings {
+		total.add(ring.left())
 		total.add(ring.Books())
 	}
 	return total

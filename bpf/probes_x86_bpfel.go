@@ -56,7 +56,15 @@ type probesKpRingBooks struct {
 	Format      uint32
 	ElementSize uint32
 	ReaderWaits uint32
-	GivenUp     uint32
+	LeftSlot    uint32
+	Left        [2]struct {
+		_           structs.HostLayout
+		Replaced    uint64
+		Delivered   uint64
+		Refused     uint64
+		Redelivered uint64
+		Foreign     uint64
+	}
 }
 
 type probesKpSelf struct {

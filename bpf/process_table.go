@@ -64,6 +64,7 @@ func OpenProcessTable(dir *Directory, config ProcessTableConfig) (_ *ProcessTabl
 	t := &ProcessTable{dir: dir, config: config}
 	defer func() {
 		if err != nil {
+			err = errors.Join(err, t.Abandon())
 			t.Close()
 		}
 	}()
@@ -441,6 +442,21 @@ func (t *ProcessTable) Detach() error {
 		return fmt.Errorf("detach the process table: %w", err)
 	}
 	return nil
+}
+
+// Abandon undoes OpenProcessTable, for a start that fails: what this process has attached is detached, what it has pinned is
+// removed. A table that an earlier process left goes on.
+func (t *ProcessTable) Abandon() error {
+	var err error
+	if t.attached != nil && !t.attached.adopted {
+		err = t.Detach()
+	}
+	for _, group := range []*group{t.entries, t.books} {
+		if group != nil {
+			err = errors.Join(err, group.abandon())
+		}
+	}
+	return err
 }
 
 // Close lets go of everything. What is pinned lives on, the programs among it.

@@ -43,6 +43,7 @@ func sameSizes(a, b map[string]uint32) bool {
 // moveEarlier moves the entries of tables of another size, and removes those.
 func (t *ProcessTable) moveEarlier() error {
 	for len(t.earlier) > 0 {
+		t.entries.adopted = true            // they have what was there
 		from := t.earlier[len(t.earlier)-1] // what is newer counts
 		if err := t.moveProcesses(from); err != nil {
 			return fmt.Errorf("move %s: %w", from.path(), err)

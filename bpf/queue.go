@@ -267,6 +267,19 @@ func (q *Queue) Memory() uint64 {
 // Remove unpins a queue that has been drained. Its books stay: they are the next one's too.
 func (q *Queue) Remove() error { return q.group.remove() }
 
+// Abandon removes what OpenQueue has pinned, for a start that fails: the queue, if it is empty, and its books, if nothing was ever
+// pushed. What an earlier process left stays. Nobody may push or pop any more.
+func (q *Queue) Abandon() error {
+	if empty, err := q.Empty(); err != nil || !empty {
+		return err
+	}
+	err := q.group.abandon()
+	if q.state.account() == (QueueBooks{}) {
+		err = errors.Join(err, q.state.group.abandon())
+	}
+	return err
+}
+
 // Close lets go of the queue. If it is pinned it lives on with all that it holds.
 func (q *Queue) Close() {
 	q.outgoing.unmap()

@@ -82,6 +82,7 @@ func OpenQueue(dir *Directory, name string, config QueueConfig) (queue *Queue, o
 				q.Close()
 			}
 			older = nil
+			err = errors.Join(err, state.group.abandon())
 		}
 	}()
 	numbers, err := dir.numbered(name)
@@ -114,6 +115,7 @@ func OpenQueue(dir *Directory, name string, config QueueConfig) (queue *Queue, o
 	}
 	queue.mended = damage
 	if err := queue.offer(); err != nil {
+		err = errors.Join(err, queue.group.abandon())
 		queue.Close()
 		return nil, older, err
 	}
@@ -293,6 +295,9 @@ func openQueue(at place, state *queueState, generation int, config QueueConfig, 
 	state.users++
 	defer func() {
 		if err != nil {
+			if q.group != nil {
+				err = errors.Join(err, q.group.abandon())
+			}
 			q.Close()
 		}
 	}()

@@ -5,7 +5,6 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -25,13 +24,14 @@ const (
 )
 
 // ringFormat is KP_RING_FORMAT.
-const ringFormat = 1
+const ringFormat = 2
 
 // Ring reads the ring buffer. Unlike the reader of a library it leaves the kernel's consumer position where
 // it is until Commit, so what was read and not delivered is there again for the next process. One goroutine
 // at a time may use it; Wake, Depth, Waiting, Capacity and Books are free.
 type Ring struct {
 	group    *group
+	number   int // of the pins
 	books    memory
 	mu       sync.Mutex // a refusal is several stores, and nobody reads the books between them
 	consumer []byte     // one page, read-write: the consumer position
@@ -91,6 +91,7 @@ func openRing(at place, specs map[string]*ebpf.MapSpec, element int) (_ *Ring, e
 	ring := &Ring{group: group, element: uint64(element), doorbell: -1, poll: -1}
 	defer func() {
 		if err != nil {
+			err = errors.Join(err, group.abandon())
 			ring.Close()
 		}
 	}()
@@ -300,47 +301,52 @@ func (r *Ring) Waiting() uint64 { return r.Depth() / r.stride() }
 func (r *Ring) Books() RingBooks {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	books := booksOf(r.state())
-	books.Delivered = r.position(r.consumer).Load()/r.stride() - books.Refused
-	return books
-}
-
-// booksOf reads what is written down; of what is delivered that is all only once the ring buffer is given up.
-func booksOf(books *probesKpRingBooks) RingBooks {
+	books := r.state()
+	refused := atomic.LoadUint64(&books.Refused)
 	return RingBooks{
-		Delivered:   atomic.LoadUint64(&books.Delivered),
-		Refused:     atomic.LoadUint64(&books.Refused),
+		Delivered:   r.position(r.consumer).Load()/r.stride() - refused,
+		Refused:     refused,
 		Redelivered: atomic.LoadUint64(&books.Redelivered),
 		Foreign:     atomic.LoadUint64(&books.Foreign),
 	}
 }
 
-// readGivenUp returns the books of the ring buffer that is pinned, if it was given up.
-func readGivenUp(at place, spec *ebpf.CollectionSpec) (_ RingBooks, givenUp bool, _ error) {
+// left is the account of the ring buffers that this one has replaced.
+func (r *Ring) left() RingBooks {
+	books := r.state()
+	left := &books.Left[atomic.LoadUint32(&books.LeftSlot)%2]
+	return RingBooks{Delivered: left.Delivered, Refused: left.Refused, Redelivered: left.Redelivered, Foreign: left.Foreign}
+}
+
+// inherit takes over the account of a ring buffer that is drained and about to be removed. One store does it, so that it is
+// counted once, whenever the process dies.
+func (r *Ring) inherit(older *Ring) {
+	total := r.left()
+	total.add(older.left())
+	total.add(older.Books())
+	books := r.state()
+	slot := (books.LeftSlot + 1) % 2
+	left := &books.Left[slot]
+	left.Replaced = uint64(older.number) + 1
+	left.Delivered, left.Refused, left.Redelivered, left.Foreign = total.Delivered, total.Refused, total.Redelivered, total.Foreign
+	atomic.StoreUint32(&books.LeftSlot, slot)
+}
+
+// replacedBy returns the number of the first ring buffer that the one that is pinned there has not replaced.
+func replacedBy(at place, spec *ebpf.CollectionSpec) (uint64, error) {
 	m, err := at.loadMap(probesMapRingBooks)
 	if err != nil {
-		return RingBooks{}, false, shapeError(at, probesMapRingBooks, err)
+		return 0, shapeError(at, probesMapRingBooks, err)
 	}
 	defer func() { _ = m.Close() }() // a descriptor; nothing to do about a failure
 	if err := spec.Maps[probesMapRingBooks].Compatible(m); err != nil {
-		return RingBooks{}, false, shapeError(at, probesMapRingBooks, err)
+		return 0, shapeError(at, probesMapRingBooks, err)
 	}
 	var books probesKpRingBooks
 	if err := m.Lookup(uint32(0), &books); err != nil {
-		return RingBooks{}, false, fmt.Errorf("read %s: %w", at.path(probesMapRingBooks), err)
+		return 0, fmt.Errorf("read %s: %w", at.path(probesMapRingBooks), err)
 	}
-	events, err := at.loadMap(probesMapEvents)
-	if err == nil {
-		_ = events.Close()
-	}
-	return booksOf(&books), books.GivenUp != 0 && errors.Is(err, fs.ErrNotExist), nil
-}
-
-// giveUp removes the ring buffer, which is drained, and leaves its books.
-func (r *Ring) giveUp() error {
-	atomic.StoreUint64(&r.state().Delivered, r.Books().Delivered)
-	atomic.StoreUint32(&r.state().GivenUp, 1)
-	return r.group.unpin(probesMapEvents)
+	return books.Left[books.LeftSlot%2].Replaced, nil
 }
 
 // Close lets go of the ring buffer. If it is pinned it lives on with all that was not committed.

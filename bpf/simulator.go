@@ -25,7 +25,7 @@ type simulator struct {
 
 const simulatorState = "simulation"
 
-func openSimulator(dir *Directory, shared map[string]*ebpf.Map, simulation Simulation) (*simulator, error) {
+func openSimulator(dir *Directory, shared map[string]*ebpf.Map, simulation Simulation) (_ *simulator, err error) {
 	spec, err := loadSimulate()
 	if err != nil {
 		return nil, err
@@ -38,18 +38,22 @@ func openSimulator(dir *Directory, shared map[string]*ebpf.Map, simulation Simul
 		return nil, err
 	}
 	s := &simulator{group: group}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, group.abandon())
+			s.close()
+		}
+	}()
 	// Another simulation than the one that was begun starts from its beginning; the same one goes on.
 	m := group.maps[simulateMapDataSimulation]
 	found, err := s.state()
 	if err != nil {
-		s.close()
 		return nil, err
 	}
 	want.Next = found.Next
 	if found != want {
 		want.Next = 0
 		if err := m.Put(uint32(0), &want); err != nil {
-			s.close()
 			return nil, fmt.Errorf("write simulation: %w", err)
 		}
 	}
@@ -62,7 +66,6 @@ func openSimulator(dir *Directory, shared map[string]*ebpf.Map, simulation Simul
 	}
 	spec.Maps[simulateMapEvents].MaxEntries = shared[probesMapEvents].MaxEntries()
 	if s.program, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replacements}); err != nil {
-		s.close()
 		return nil, fmt.Errorf("load simulator: %w", err)
 	}
 	return s, nil
@@ -108,6 +111,15 @@ func (s *simulator) removeIfFinished() error {
 		return err
 	}
 	return s.group.remove()
+}
+
+// removeIfUnused unpins a simulation that this process has made, if it has made no event.
+func (s *simulator) removeIfUnused() error {
+	state, err := s.state()
+	if err != nil || state.Next > 0 {
+		return err
+	}
+	return s.group.abandon()
 }
 
 // SimulateBatch is how many events one call of Simulate makes at most.

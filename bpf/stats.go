@@ -62,6 +62,7 @@ func OpenStats(dir *Directory, name string, series int) (*Stats, error) {
 	}
 	s := &Stats{group: group}
 	if err := s.load(spec); err != nil {
+		err = errors.Join(err, group.abandon())
 		s.Close()
 		return nil, err
 	}
@@ -110,7 +111,12 @@ func openStatsGroup(dir *Directory, name string, numbers []int, spec *ebpf.Colle
 	if err != nil {
 		return nil, err
 	}
-	return larger, old.remove()
+	larger.adopted = true // it has what was there
+	if err := old.remove(); err != nil {
+		larger.Close()
+		return nil, err
+	}
+	return larger, nil
 }
 
 func copyStats(to, from map[string]*ebpf.Map) error {
@@ -289,6 +295,14 @@ func (s *Stats) Books() StatsBooks {
 		Saturated:   atomic.LoadUint64(&state.Saturated),
 		Start:       time.Unix(0, int64(state.StartUnixNs)),
 	}
+}
+
+// RemoveUnused removes what this process has pinned, if nothing was ever added. No other method but Close may follow.
+func (s *Stats) RemoveUnused() error {
+	if books := s.Books(); books.Events > 0 || books.Series > 0 {
+		return nil
+	}
+	return s.group.abandon()
 }
 
 // Memory returns what the stats cost in kernel memory, in bytes.

@@ -104,9 +104,11 @@ int BPF_PROG(inet_sock_set_state, struct sock *sk, int from, int to)
 
 /*
  * A retransmitted buffer is as many segments as it is cut into, 4,096 at most here. That is enough for 64 KiB in the
- * smallest segments, and for 512 KiB (GSO_MAX_SIZE in include/linux/netdevice.h) in segments of 128 bytes.
+ * smallest segments, and for 512 KiB (GSO_MAX_SIZE in include/linux/netdevice.h) in segments of 128 bytes. They are emitted
+ * by two loops, one in the other: the time that older verifiers take for a loop grows with the square of its length.
  */
-#define MAX_SEGMENTS 4096
+#define SEGMENTS_AT_ONCE 64
+#define MAX_SEGMENTS (SEGMENTS_AT_ONCE * SEGMENTS_AT_ONCE)
 
 /* One segment that was sent again. It takes a number, as global functions of older kernels take no other pointers. */
 __noinline int emit_segment(__u64 socket)
@@ -117,12 +119,23 @@ __noinline int emit_segment(__u64 socket)
 	return 0;
 }
 
+/* The first of n segments, SEGMENTS_AT_ONCE at most. */
+__noinline int emit_segments(__u64 socket, __u32 n)
+{
+	for (__u32 i = 0; i < SEGMENTS_AT_ONCE; i++) {
+		if (i >= n)
+			break;
+		emit_segment(socket);
+	}
+	return 0;
+}
+
 /*
  * include/trace/events/tcp.h. One event for each segment, so that their number is what TcpRetransSegs counts. Where the
  * tracepoint is for failed attempts too, it says so (Linux 6.15).
  */
 SEC("tp_btf/tcp_retransmit_skb")
-int BPF_PROG(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb, int error)
+int BPF_PROG(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb)
 {
 	struct tcp_skb_cb *control;
 	__u64 socket = 0;
@@ -130,15 +143,17 @@ int BPF_PROG(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb, int error
 
 	if (silent() || bpf_probe_read_kernel(&socket, sizeof(socket), &ctx[0])) /* sk as a number; it can't fail */
 		return 0;
-	if (bpf_core_field_exists(struct trace_event_raw_tcp_retransmit_skb, err) && error)
-		return 0;
+	if (bpf_core_field_exists(struct trace_event_raw_tcp_retransmit_skb, err) && (int)*(volatile __u64 *)&ctx[2])
+		return 0; /* not read where it is not there, which the verifier would refuse */
 	control = (struct tcp_skb_cb *)__builtin_preserve_access_index(&skb->cb);
 	segments = BPF_CORE_READ(control, tcp_gso_segs);
-	for (__u32 i = 0; i < MAX_SEGMENTS; i++) {
+	for (__u32 i = 0; i < MAX_SEGMENTS; i += SEGMENTS_AT_ONCE) {
 		if (i >= segments)
 			return 0;
-		emit_segment(socket);
+		emit_segments(socket, segments - i);
 	}
+	if (segments == MAX_SEGMENTS)
+		return 0;
 	if (wants_connection(owner_of(held_sock(sk)), KP_NETWORK_RETRANSMIT, 0, 0))
 		count_lost(KP_CATEGORY_NETWORK, segments - MAX_SEGMENTS);
 	return 0;

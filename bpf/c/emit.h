@@ -12,7 +12,16 @@ struct {
  * What user space notes about the ring buffer and its reader; of this, programs use reader_waits only.
  * Changes of layout: KP_RING_FORMAT.
  */
-#define KP_RING_FORMAT 1
+#define KP_RING_FORMAT 2
+
+/* The account of the ring buffers of other sizes that this one has replaced, and that are removed. */
+struct kp_ring_left {
+	__u64 replaced;      /* those with a number below this one are in here */
+	__u64 delivered;
+	__u64 refused;
+	__u64 redelivered;
+	__u64 foreign;
+};
 
 struct kp_ring_books {
 	__u64 id;            /* of the map that this is in, see source.h: the source of the events */
@@ -20,11 +29,12 @@ struct kp_ring_books {
 	__u64 redelivered;   /* events handed on a second time, after a crash or a failure */
 	__u64 refused;       /* events that the next component refused for good */
 	__u64 foreign;       /* records that are no events */
-	__u64 delivered;     /* up to the last refusal; all, once the ring buffer is given up */
+	__u64 delivered;     /* up to the last refusal */
 	__u32 format;        /* KP_RING_FORMAT */
 	__u32 element_size;
 	__u32 reader_waits;  /* the reader sleeps, and is to be woken when wakeup_bytes wait */
-	__u32 given_up;      /* it was drained, one of another size has taken its place, and only the books remain */
+	__u32 left_slot;     /* which entry of left counts: the other is written, then this is stored */
+	struct kp_ring_left left[2];
 };
 
 struct {

@@ -132,6 +132,7 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("metrics: %s: %w", name, err))
 		}
 	}
+	errs = append(errs, c.checkNames())
 	if errors.Join(errs...) == nil && c.matchesAreValid() { // only then it can be told
 		views, err := newViews(c)
 		errs = append(errs, err, c.validateRoom(views))

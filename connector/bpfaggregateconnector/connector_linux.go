@@ -420,11 +420,13 @@ func (c *aggregateConnector) close() error {
 		c.telemetry = nil
 	}
 	c.aggregator, c.exporter, c.registries = nil, nil, nil
+	var err error
 	if c.stats != nil {
+		err = c.stats.RemoveUnused()
 		c.stats.Close()
 		c.stats = nil
 	}
-	err := c.dir.Close()
+	err = errors.Join(err, c.dir.Close())
 	c.dir = nil
 	return err
 }

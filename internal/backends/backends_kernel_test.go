@@ -83,7 +83,8 @@ func TestBackend(t *testing.T) {
 			scraped := freeAddress(t)
 			queries, pushTo := b.run(t, scraped)
 			otlp := startCollector(t, pushTo, scraped)
-			const pushed, job = `job=""`, `job="scraped"`
+			const first, second = `,otelcol_component_id=""`, `,otelcol_component_id="bpf_aggregate/second"`
+			const pushed, job = `job=""` + first, `job="scraped"` + first
 			queries.waitFor(t, "sum(kernel_events_total{"+pushed+"})", simulated)
 			queries.waitFor(t, allRates(pushed), 0)
 			before := lastTime(t, queries, pushed)
@@ -97,6 +98,12 @@ func TestBackend(t *testing.T) {
 				checkQuantiles(t, queries, pushed, events, b.pushed, histogramError)
 				checkQuantiles(t, queries, pushed, events, explicit, explicitError)
 				checkRates(t, queries, pushed, before, events)
+			})
+			t.Run("second_connector", func(t *testing.T) {
+				for _, job := range []string{`job=""` + second, `job="scraped"` + second} {
+					queries.waitFor(t, "sum(kernel_events_total{"+job+"})", float64(simulated+len(events)))
+					queries.waitFor(t, b.latencies(job), float64(simulated+len(events)))
+				}
 			})
 			t.Run("scraped", func(t *testing.T) {
 				checkTotals(t, queries, job, b.latencies, events)

@@ -57,6 +57,7 @@ connectors:
         dimensions: [kernel.event.category, kernel.event.operation, process.executable.name]
         histogram:
           boundaries: [1us, 2us, 4us, 8us, 16us, 32us, 64us, 128us, 256us, 512us, 1ms, 2ms, 4ms, 8ms, 16ms, 32ms, 64ms, 128ms, 256ms, 512ms, 1s]
+  bpf_aggregate/second: { pin_path: {{.pin_path}}, interval: {{.interval}} } # of the same events, apart from the first
 exporters:
   otlp_http: { metrics_endpoint: "{{.push}}", sending_queue: { num_consumers: 1 } } # one after the other, so in order
   prometheus: { endpoint: {{.scraped}} }
@@ -65,8 +66,8 @@ extensions:
 service:
   extensions: [health_check]
   pipelines:
-    logs/events: { receivers: [bpf, otlp], processors: [bpf_filter, bpf_enrich], exporters: [bpf_aggregate] }
-    metrics: { receivers: [bpf_aggregate], processors: [transform], exporters: [otlp_http, prometheus] }
+    logs/events: { receivers: [bpf, otlp], processors: [bpf_filter, bpf_enrich], exporters: [bpf_aggregate, bpf_aggregate/second] }
+    metrics: { receivers: [bpf_aggregate, bpf_aggregate/second], processors: [transform], exporters: [otlp_http, prometheus] }
   telemetry: { metrics: { level: none } }
 `
 

@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -131,10 +132,12 @@ func TestOrphans(t *testing.T) {
 func TestForeignPins(t *testing.T) {
 	backend, pin := newBackend(t), pinPath(t)
 	config := configure(t, pipelineConfig, pipelineValues(pin, backend.address, "process: "))
-	run(t, config).terminate()
+	c := run(t, config)
+	require.NoError(t, exec.Command("true").Run()) // an event: without any nothing would stay
+	c.terminate()
 	books := filepath.Join(pin, "processor@bpf_filter", "queue-books", "books")
 	require.NoError(t, os.Remove(books))
-	c := launch(t, config)
+	c = launch(t, config)
 	<-c.exited
 	assert.NotZero(t, c.cmd.ProcessState.ExitCode())
 	assert.Contains(t, c.log.String(), books)

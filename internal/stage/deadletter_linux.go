@@ -104,4 +104,11 @@ func (d *deadLetter) acknowledge(queue interface{ Ack(lane int) }, lane, letters
 	d.pending -= uint64(letters)
 }
 
-func (d *deadLetter) close() { d.queue.Close() }
+// close removes the queue if it never had a letter and no earlier process made it.
+func (d *deadLetter) close() error {
+	defer d.queue.Close()
+	if d.queue.Books() != (bpf.QueueBooks{}) {
+		return nil
+	}
+	return d.queue.Abandon()
+}

@@ -152,14 +152,15 @@ func (d *Drain) close() error {
 		d.telemetry.Shutdown()
 		d.telemetry = nil
 	}
+	var err error
 	if d.deadLetter != nil {
-		d.deadLetter.close()
+		err = d.deadLetter.close()
 		d.deadLetter = nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.release()
-	return nil
+	return err
 }
 
 // run delivers until it is told to stop.

@@ -107,7 +107,7 @@ func New(settings Settings) *Stage {
 func (s *Stage) Start(_ context.Context, host component.Host) error {
 	s.host = host
 	if err := s.begin(); err != nil {
-		return errors.Join(fmt.Errorf("%s: %w", s.settings.Name, err), s.close())
+		return errors.Join(fmt.Errorf("%s: %w", s.settings.Name, err), s.abandonQueue(), s.close())
 	}
 	s.watchHealth()
 	s.openUp()
@@ -234,7 +234,25 @@ func (s *Stage) Shutdown(ctx context.Context) error {
 	close(s.ended)
 	s.watch.Wait()
 	err := s.reportLeft()
+	if s.Unused() {
+		err = errors.Join(err, s.abandonQueue())
+	}
 	return errors.Join(err, s.close())
+}
+
+// Unused reports whether no event has ever come, to this process or an earlier one. So it is where another component has kept the
+// Collector from starting.
+func (s *Stage) Unused() bool {
+	return s.queue == nil || s.queue.Books() == (bpf.QueueBooks{})
+}
+
+// abandonQueue removes the queue if this process has made it and it is empty. One for another process stays: that may be about
+// to push to it, or to drain it.
+func (s *Stage) abandonQueue() error {
+	if s.queue == nil || s.settings.Next == nil {
+		return nil
+	}
+	return s.queue.Abandon()
 }
 
 func (s *Stage) reportLeft() error {
@@ -255,8 +273,9 @@ func (s *Stage) close() error {
 		s.telemetry.Shutdown() // before the memory that it reads goes
 		s.telemetry = nil
 	}
+	var err error
 	if s.deadLetter != nil {
-		s.deadLetter.close()
+		err = s.deadLetter.close()
 		s.deadLetter = nil
 	}
 	s.closeOlder()
@@ -264,7 +283,7 @@ func (s *Stage) close() error {
 		s.queue.Close()
 		s.queue = nil
 	}
-	err := s.dir.Close()
+	err = errors.Join(err, s.dir.Close())
 	s.dir = nil
 	return err
 }

@@ -74,7 +74,7 @@ func (p *enrichProcessor) Start(ctx context.Context, host component.Host) error 
 		}
 	}
 	if err != nil {
-		return errors.Join(err, p.Shutdown(ctx))
+		return errors.Join(err, p.close(ctx, (*bpf.ProcessTable).Abandon))
 	}
 	return nil
 }
@@ -110,12 +110,25 @@ func (p *enrichProcessor) checkTable() error {
 	return p.table.CheckPins()
 }
 
-func (p *enrichProcessor) closeTable() error {
+// leaveTable says what becomes of the table when the processor is stopped. One that is not kept, and that no event has ever asked,
+// is removed: so it is where another component has kept the Collector from starting.
+func (p *enrichProcessor) leaveTable(unused bool) func(*bpf.ProcessTable) error {
+	return func(table *bpf.ProcessTable) error {
+		switch {
+		case p.config.ProcessTable.KeepOnShutdown:
+			return nil
+		case unused:
+			return errors.Join(table.Detach(), table.Abandon())
+		default:
+			return table.Detach()
+		}
+	}
+}
+
+func (p *enrichProcessor) closeTable(leave func(*bpf.ProcessTable) error) error {
 	var err error
 	if p.table != nil {
-		if !p.config.ProcessTable.KeepOnShutdown {
-			err = p.table.Detach()
-		}
+		err = leave(p.table)
 		p.table.Close()
 		p.table = nil
 	}
@@ -157,6 +170,10 @@ func (p *enrichProcessor) startEnricher() error {
 
 // Shutdown implements component.Component. Upstream has stopped, so nothing is being enriched.
 func (p *enrichProcessor) Shutdown(ctx context.Context) error {
+	return p.close(ctx, p.leaveTable(p.Unused()))
+}
+
+func (p *enrichProcessor) close(ctx context.Context, leave func(*bpf.ProcessTable) error) error {
 	err := p.Stage.Shutdown(ctx)
 	if p.telemetry != nil {
 		p.telemetry.Shutdown()
@@ -172,7 +189,7 @@ func (p *enrichProcessor) Shutdown(ctx context.Context) error {
 	}
 	p.mount.close()
 	p.mount = nil
-	return errors.Join(err, p.closeTable())
+	return errors.Join(err, p.closeTable(leave))
 }
 
 // warnOfMissingCapabilities: without them much can still be found, so it is no reason not to start.

@@ -96,11 +96,11 @@ func (r *bpfReceiver) startProbes(statuses *statuses, next consumer.Logs) (err e
 	if r.telemetry, err = metadata.NewTelemetryBuilder(r.settings.TelemetrySettings); err != nil {
 		return err
 	}
-	if err := r.probes.Attach(); err != nil {
+	if err := observe(r.telemetry, r.dir, r.probes, r.settings); err != nil {
 		return err
 	}
-	if err := observe(r.telemetry, r.dir, r.probes, r.settings); err != nil {
-		return errors.Join(err, r.probes.Detach())
+	if err := r.probes.Attach(); err != nil {
+		return err
 	}
 	if _, waiting, _ := r.probes.RingUse(); r.probes.Adopted() {
 		r.settings.Logger.Info("Adopted the probes of an earlier process", zap.String("directory", r.dir.Path()), zap.Uint64("waiting_events", waiting))
@@ -148,8 +148,8 @@ func (r *bpfReceiver) abandon() error {
 		cancel()
 		err = r.queue.Shutdown(now)
 	}
-	if r.probes != nil && !r.probes.Adopted() {
-		err = errors.Join(err, r.probes.Remove())
+	if r.probes != nil {
+		err = errors.Join(err, r.probes.Abandon())
 	}
 	return errors.Join(err, r.release())
 }
@@ -206,7 +206,7 @@ func (r *bpfReceiver) settle() error {
 	case r.config.KeepOnShutdown:
 		return nil
 	case waiting == 0:
-		return r.probes.Retire()
+		return errors.Join(r.probes.Retire(), r.probes.RemoveUnused())
 	case r.dir.Pinned():
 		r.settings.Logger.Warn("Not all events were delivered in time. They stay in the kernel for the next start",
 			zap.Uint64("events", waiting), zap.String("directory", r.dir.Path()))
@@ -229,7 +229,7 @@ func (r *bpfReceiver) release() error {
 	}
 	var err error
 	if r.dir != nil {
-		err = errors.Join(r.dir.RemoveIfEmpty(), r.dir.Close())
+		err = r.dir.Close()
 		r.dir = nil
 	}
 	return err

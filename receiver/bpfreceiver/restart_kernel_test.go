@@ -220,7 +220,7 @@ func TestSystemCallsAcrossRestarts(t *testing.T) {
 		"killed":                      {reads, "", reads, killed, true},
 		"kept":                        {reads + keep, "", reads, stopped, true},
 		"stopped":                     {reads, "", reads, stopped, false},
-		"another system call between": {reads, "probes: {syscall: {include: [chdir]}}", reads, killed, false},
+		"another system call between": {reads, "probes: {syscall: {include: [chdir], command: [$COMMAND]}}", reads, killed, false},
 		"another command between":     {reads, "probes: {syscall: {include: [read], command: [other]}}", reads, killed, false},
 	} {
 		t.Run(name, func(t *testing.T) {
