@@ -137,3 +137,102 @@ func TestDamagedRings(t *testing.T) {
 		})
 	}
 }
+
+// Whatever is written into the pinned stats, opening them ends, and what is read from them afterwards can be exported. What is
+// left out is said, and the other series are all there.
+func TestDamagedStats(t *testing.T) {
+	pinPath(t) // the directory above those of the cases
+	hostile := []uint64{1, 1 << 31, 1 << 32, math.MaxInt64, 1 << 63, math.MaxUint64}
+	for name, forge := range map[string]struct {
+		entry func(*Entry, uint64)
+		books func(*statsKpStatsBooks, uint64)
+	}{
+		"events":     {entry: func(e *Entry, n uint64) { e.Totals.Events = n }},
+		"bytes":      {entry: func(e *Entry, n uint64) { e.Totals.Bytes = n }},
+		"timed":      {entry: func(e *Entry, n uint64) { e.Totals.Timed = n }},
+		"duration":   {entry: func(e *Entry, n uint64) { e.Totals.Duration = n }},
+		"shortest":   {entry: func(e *Entry, n uint64) { e.Totals.Shortest = n }},
+		"longest":    {entry: func(e *Entry, n uint64) { e.Totals.Longest = n }},
+		"since":      {entry: func(e *Entry, n uint64) { e.Totals.Since = n }},
+		"last":       {entry: func(e *Entry, n uint64) { e.Totals.Last = n }},
+		"bucket":     {entry: func(e *Entry, n uint64) { e.Totals.Bucket[Buckets-1] = n }},
+		"view":       {entry: func(e *Entry, n uint64) { e.Series.View = uint16(n) }},
+		"flags":      {entry: func(e *Entry, n uint64) { e.Series.Flags = SeriesFlags(n) }},
+		"name":       {entry: func(e *Entry, n uint64) { e.Series.Name = [40]byte{39: byte(n)} }},
+		"numbers":    {books: func(b *statsKpStatsBooks, n uint64) { b.Numbers = n }},
+		"generation": {books: func(b *statsKpStatsBooks, n uint64) { b.Generation = uint32(n) }},
+		"delivered":  {books: func(b *statsKpStatsBooks, n uint64) { b.Delivered = uint32(n) }},
+		"refused":    {books: func(b *statsKpStatsBooks, n uint64) { b.Refused = uint32(n) }},
+		"start":      {books: func(b *statsKpStatsBooks, n uint64) { b.StartUnixNs, b.GenerationUnixNs = n, [2]uint64{n, n} }},
+		"views": {books: func(b *statsKpStatsBooks, n uint64) {
+			for i := range b.View {
+				b.View[i].Fingerprint = n
+			}
+		}},
+		"sources": {books: func(b *statsKpStatsBooks, n uint64) {
+			for i := range b.Source {
+				b.Source[i].Id, b.Source[i].Next = n, n
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, n := range hostile {
+				path := pinPath(t)
+				dir := directory(t, path)
+				s, err := OpenStats(dir, "stats", 100)
+				require.NoError(t, err)
+				numbers, _, err := s.Configure([]View{{11, "a"}})
+				require.NoError(t, err)
+				for pid := range uint32(10) {
+					put(s, 0, pid+1, 5)
+					s.Newcomers()[0].View = numbers[0]
+					add(t, s, 1, 0x100, uint64(pid+1)*5, 5)
+				}
+				for range 10 {
+					s.NewNumber()
+				}
+				id := SeriesID{Number: 7}
+				if forge.entry != nil {
+					var entry Entry
+					require.NoError(t, s.group.maps[statsMapStats].Lookup(&id, &entry))
+					forge.entry(&entry, n)
+					require.NoError(t, s.group.maps[statsMapStats].Put(&id, &entry))
+				} else {
+					forge.books(s.state(), n)
+				}
+				reading := func() (others int) {
+					require.NoError(t, s.Each(func(id SeriesID, entry *Entry) bool {
+						require.NoError(t, entry.check())
+						if id.Number != 7 {
+							others++
+						}
+						return true
+					}))
+					return others
+				}
+				assert.Equal(t, 9, reading(), "while it is open")
+				s.Close()
+				s, err = OpenStats(dir, "stats", 100)
+				if err != nil { // nothing tells which series are of which interval
+					require.ErrorAs(t, err, new(*DamageError), "%s %d", name, n)
+					require.Contains(t, []string{"generation", "delivered"}, name)
+					require.NoError(t, dir.Close())
+					continue
+				}
+				if name != "views" && name != "generation" && name != "delivered" && name != "refused" {
+					assert.Equal(t, 9, reading(), "%s %d", name, n)
+				}
+				_, _, err = s.Configure([]View{{11, "a"}, {22, "b"}})
+				require.NoError(t, err)
+				number := s.NewNumber()
+				assert.Greater(t, number, uint64(10))
+				put(s, 0, 99, 1)
+				s.Deltas()[0].ID.Number = number
+				_, err = s.Add(1, 0x200, 1, 1, time.Now())
+				require.NoError(t, err)
+				s.Close()
+				require.NoError(t, dir.Close())
+			}
+		})
+	}
+}

@@ -53,7 +53,13 @@ func (s *Stats) CheckPins() error { return s.group.checkPins() }
 // CheckPins is Directory.CheckPins, for the ring buffer in use, its books, and the links of the probes: without its link a
 // probe is detached, unless this process has attached it itself.
 func (p *Probes) CheckPins() error {
-	return errors.Join(p.state.checkPins(), p.Ring().group.checkPins(), p.attached.checkPins())
+	p.mu.Lock()
+	attached := p.attached
+	if p.detached {
+		attached = nil
+	}
+	p.mu.Unlock()
+	return errors.Join(p.state.checkPins(), p.Ring().group.checkPins(), attached.checkPins())
 }
 
 // CheckPins is Directory.CheckPins, for the table and the links of its programs.

@@ -45,6 +45,7 @@ type Probes struct {
 	mu       sync.Mutex  // guards rings and attached, for those that only look
 	rings    []*Ring     // the last one is in use
 	attached *attachment // nil: nothing is
+	detached bool        // Detach was called
 	damage   []error     // what of the ring buffers that were found can't be trusted
 }
 
@@ -377,6 +378,9 @@ func (p *Probes) forgetOwners(attached uint32) error {
 
 // Detach stops the probes. When it returns none of them is running, so the ring buffer gets nothing more.
 func (p *Probes) Detach() error {
+	p.mu.Lock()
+	p.detached = true
+	p.mu.Unlock()
 	var settings probesKpSettings
 	at := p.state.maps[probesMapDataSettings]
 	err := at.Lookup(uint32(0), &settings)
