@@ -142,7 +142,7 @@ func TestDamagedRings(t *testing.T) {
 // left out is said, and the other series are all there.
 func TestDamagedStats(t *testing.T) {
 	pinPath(t) // the directory above those of the cases
-	hostile := []uint64{1, 1 << 31, 1 << 32, math.MaxInt64, 1 << 63, math.MaxUint64}
+	hostile := []uint64{1 << 32, 1 << 63, math.MaxUint64}
 	for name, forge := range map[string]struct {
 		entry func(*Entry, uint64)
 		books func(*statsKpStatsBooks, uint64)
