@@ -93,7 +93,7 @@ func makeGroup(at place, specs map[string]*ebpf.MapSpec, initialize func(map[str
 
 // pin pins the maps in a directory with another name first.
 func (g *group) pin() (err error) {
-	making := g.place.unfinished()
+	making := g.unfinished()
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("pin: %w", err), making.removeAll())

@@ -28,7 +28,7 @@ const stranger = 65534
 func bpffs(t testing.TB, options string) string {
 	t.Helper()
 	at := t.TempDir()
-	require.NoError(t, os.Chmod(filepath.Dir(at), 0o755)) //nolint:gosec // every user is to get there
+	require.NoError(t, os.Chmod(filepath.Dir(at), 0o755))
 	require.NoError(t, unix.Mount("bpf", at, "bpf", 0, options))
 	t.Cleanup(func() { assert.NoError(t, unix.Unmount(at, unix.MNT_DETACH)) })
 	return at
@@ -92,14 +92,14 @@ func TestPinPathOfAnotherUser(t *testing.T) {
 		"the component's directory is a link": {options: "mode=1777", prepare: "ln -s ours/test test", path: "",
 			want: []string{"/test is a symbolic link to ours/test, made by user 65534 (nobody)"}},
 		"a root that anyone can change": {options: "mode=777", root: func(t *testing.T, at string) {
-			require.NoError(t, os.Chmod(at, 0o777)) //nolint:gosec // without the sticky bit, which every such root has at first
+			require.NoError(t, os.Chmod(at, 0o777)) // without the sticky bit, which every such root has at first
 		}, prepare: "mv ours theirs && mv theirs ours", path: "pins", want: []string{"belongs to user 0 (root), mode 0777", "chmod"}},
 		"the root of another user": {options: "mode=755", root: func(t *testing.T, at string) { require.NoError(t, os.Chown(at, stranger, stranger)) },
 			prepare: "true", path: "pins", want: []string{"belongs to user 65534 (nobody), mode 1755"}},
 		"a component's directory that anyone can change": {options: "mode=755", root: func(t *testing.T, at string) {
 			require.NoError(t, os.MkdirAll(at+"/pins/test", 0o700))
-			require.NoError(t, os.Chmod(at+"/pins", 0o755))                    //nolint:gosec // that is the case
-			require.NoError(t, os.Chmod(at+"/pins/test", 0o777|os.ModeSticky)) //nolint:gosec // that is the case
+			require.NoError(t, os.Chmod(at+"/pins", 0o755))
+			require.NoError(t, os.Chmod(at+"/pins/test", 0o777|os.ModeSticky))
 		}, prepare: "mkdir pins/test/queue-books", path: "pins", want: []string{"/pins/test belongs to user 0 (root), mode 1777", "chmod"}},
 		"the directory of another user's group": {options: "mode=755", root: func(t *testing.T, at string) {
 			require.NoError(t, os.MkdirAll(at+"/pins/test/queue-books", 0o700))
@@ -159,7 +159,7 @@ func TestReadableDirectoryIsClosed(t *testing.T) {
 	path := bpffs(t, "mode=755")
 	require.NoError(t, os.MkdirAll(path+"/test/queue-books", 0o700))
 	for _, dir := range []string{"/test/queue-books", "/test"} {
-		require.NoError(t, os.Chmod(path+dir, 0o755)) //nolint:gosec // that is the case
+		require.NoError(t, os.Chmod(path+dir, 0o755))
 	}
 	orphans, err := Orphans(path)
 	require.NoError(t, err)

@@ -113,7 +113,7 @@ func TestComponentStatus(t *testing.T) {
 	backend.refuseLogs(nil)
 	becomes(http.StatusOK, "StatusOK")
 	backend.refuseLogs(func(plog.LogRecord) error { return status.Error(codes.InvalidArgument, "not wanted") })
-	becomes(http.StatusInternalServerError, "events were dropped or went to the dead letter")
+	becomes(http.StatusInternalServerError, "went to the dead letter")
 	backend.refuseLogs(nil)
 	becomes(http.StatusOK, "StatusOK")
 	c.terminate()

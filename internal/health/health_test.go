@@ -32,27 +32,69 @@ func TestLosses(t *testing.T) {
 	for _, step := range []struct {
 		after               time.Duration
 		dropped, overflowed uint64
-		want                string // nothing: healthy
+		want, tolerated     string // nothing: healthy
 	}{
 		{after: 0, dropped: 100},
-		{after: time.Second, dropped: 105},
+		{after: time.Second, dropped: 105, tolerated: "5 events were dropped since 1970-01-12T13:46:41Z; max_loss 5 allows that within 1m0s"},
 		{after: 2 * time.Second, dropped: 105, overflowed: 1, want: "5 events were dropped since 1970-01-12T13:46:41Z, more than max_loss 5 allows within 1m0s\n" +
 			"1 events overflowed since 1970-01-12T13:46:42Z, more than max_loss 5 allows within 1m0s: raise the limit"},
 		{after: 30 * time.Second, dropped: 104, overflowed: 1, want: "5 events were dropped since 1970-01-12T13:46:41Z, more than max_loss 5 allows within 1m0s\n" +
 			"1 events overflowed since 1970-01-12T13:46:42Z, more than max_loss 5 allows within 1m0s: raise the limit"},
-		{after: 61 * time.Second, dropped: 105, overflowed: 1},
+		{after: 61 * time.Second, dropped: 105, overflowed: 1, tolerated: "1 events overflowed since 1970-01-12T13:46:42Z; max_loss 5 allows that within 1m0s: raise the limit"},
 		{after: 61 * time.Second, dropped: 105, overflowed: 7, want: "7 events overflowed since 1970-01-12T13:46:42Z, more than max_loss 5 allows within 1m0s: raise the limit"},
 		{after: 62 * time.Second, dropped: 105, overflowed: 7, want: "6 events overflowed since 1970-01-12T13:47:41Z, more than max_loss 5 allows within 1m0s: raise the limit"},
 		{after: time.Hour, dropped: 105, overflowed: 7},
 	} {
 		dropped, overflowed = step.dropped, step.overflowed
 		err := l.Check(start.Add(step.after))
-		if step.want == "" {
+		if want := step.want + step.tolerated; want == "" {
 			assert.NoError(t, err, step.after)
 		} else {
-			assert.EqualError(t, err, step.want, step.after)
+			assert.EqualError(t, err, want, step.after)
+		}
+		assert.Equal(t, step.want != "", Serious(err) != nil, step.after)
+	}
+}
+
+// What is always tolerated does not count for the rest.
+func TestToleratedLosses(t *testing.T) {
+	var dropped, skipped uint64
+	l := NewLosses(Config{MaxLoss: 1, LossWindow: time.Minute},
+		Counter{Lost: "were dropped", Read: func() uint64 { return dropped }},
+		Counter{Unit: "calls", Lost: "were skipped", Tolerated: true, Read: func() uint64 { return skipped }})
+	skipped = 1000
+	start := time.Unix(1_000_000, 0).UTC()
+	err := l.Check(start)
+	require.EqualError(t, err, "1000 calls were skipped since 1970-01-12T13:46:40Z within 1m0s")
+	require.NoError(t, Serious(err))
+	dropped = 2
+	err = l.Check(start)
+	require.EqualError(t, Serious(err), "2 events were dropped since 1970-01-12T13:46:40Z, more than max_loss 1 allows within 1m0s")
+	assert.Equal(t, 2, count(err))
+	assert.Equal(t, 1, count(Serious(err)))
+}
+
+func TestDepth(t *testing.T) {
+	var d Depth
+	for i, step := range []struct {
+		used uint64
+		want string
+	}{{90, ""}, {91, ""}, {91, "91 events wait in 100, more than max_depth_ratio 0.9 allows: they are taken out too slowly"}, {90, ""}, {100, ""}} {
+		err := d.Check(step.used, 100, 0.9, "events wait in")
+		if step.want == "" {
+			assert.NoError(t, err, i)
+		} else {
+			assert.EqualError(t, err, step.want, i)
 		}
 	}
+}
+
+func TestLimit(t *testing.T) {
+	var l Limit
+	now := time.Unix(1_000_000, 0)
+	assert.EqualValues(t, 3, l.Add(now, 3))
+	assert.Zero(t, l.Add(now.Add(limitInterval-1), 4))
+	assert.EqualValues(t, 9, l.Add(now.Add(limitInterval), 5))
 }
 
 // However long the window is and however often something is lost, few losses are remembered one by one.
@@ -123,10 +165,19 @@ func TestWatch(t *testing.T) {
 		pass(Interval)
 		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, h.statuses)
 		assert.Equal(t, 1, logs.FilterMessage("healthy again").Len())
+		dropped := Tolerated(errors.New("1 event was dropped"))
+		set(dropped)
+		pass(Interval)
+		assert.Len(t, h.statuses, 2)
+		assert.Equal(t, 1, logs.FilterMessage("events were lost").Len(), "a loss that may be is logged")
+		set(errors.Join(dropped, errors.New("2 overflowed")))
+		pass(5 * Interval)
+		assert.Equal(t, "receiver/x: 2 overflowed", h.errs[1], "the status leaves out what is tolerated")
+		assert.Equal(t, 4, logs.FilterMessage("unhealthy").Len(), "another loss is logged at once")
 		set(errors.New("lost at the end"))
 		close(ended)
 		<-done
-		assert.Len(t, h.statuses, 2)
+		assert.Len(t, h.statuses, 3)
 		last := logs.All()[logs.Len()-1]
 		assert.Equal(t, "unhealthy", last.Message)
 		assert.Equal(t, "lost at the end", last.ContextMap()["error"])

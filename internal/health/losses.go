@@ -8,11 +8,15 @@ import (
 
 // Counter counts the events that are lost in one way.
 type Counter struct {
+	// Unit is what is counted; empty: events.
+	Unit string
 	// Lost says what happened to the events and where: "were dropped", "of metric x went to the overflow series".
 	Lost string
 	// Remedy says what to do about it, such as which setting to change; empty: nothing is suggested.
 	Remedy string
-	// Read returns how many events were lost until now. It may be called until Watch has returned.
+	// Tolerated losses are in the log only, however many there are: they are a known limit.
+	Tolerated bool
+	// Read returns how many events were lost until now, or 0 if that can't be told. It may be called until Watch has returned.
 	Read func() uint64
 }
 
@@ -40,37 +44,57 @@ const maxLosses = 60
 func NewLosses(config Config, counters ...Counter) *Losses {
 	l := &Losses{config: config}
 	for _, c := range counters {
+		if c.Unit == "" {
+			c.Unit = "events"
+		}
 		l.counters = append(l.counters, counter{Counter: c, seen: c.Read()})
 	}
 	return l
 }
 
-// Check returns an error when more events were lost within the window than may be. It names each way and how many.
+// Check returns an error when something was lost within the window. It names each way and how much. Where no more was lost
+// than may be, the error is a Tolerated one.
 func (l *Losses) Check(now time.Time) error {
 	var total uint64
-	var errs []error
 	for i := range l.counters {
 		c := &l.counters[i]
 		c.look(now, l.config.LossWindow)
-		var events uint64
-		for _, loss := range c.recent {
-			events += loss.events
+		if !c.Tolerated {
+			total += c.events()
 		}
-		if events == 0 {
-			continue
-		}
-		total += events
-		err := fmt.Errorf("%d events %s since %s, more than max_loss %d allows within %s",
-			events, c.Lost, c.recent[0].at.Format(time.RFC3339), l.config.MaxLoss, l.config.LossWindow)
-		if c.Remedy != "" {
-			err = fmt.Errorf("%w: %s", err, c.Remedy)
-		}
-		errs = append(errs, err)
 	}
-	if total <= uint64(l.config.MaxLoss) {
-		return nil
+	var errs []error
+	for i := range l.counters {
+		c := &l.counters[i]
+		switch {
+		case c.events() == 0:
+		case c.Tolerated:
+			errs = append(errs, Tolerated(c.tell(fmt.Sprintf(" within %s", l.config.LossWindow))))
+		case total <= uint64(l.config.MaxLoss):
+			errs = append(errs, Tolerated(c.tell(fmt.Sprintf("; max_loss %d allows that within %s", l.config.MaxLoss, l.config.LossWindow))))
+		default:
+			errs = append(errs, c.tell(fmt.Sprintf(", more than max_loss %d allows within %s", l.config.MaxLoss, l.config.LossWindow)))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// events returns how many are remembered.
+func (c *counter) events() uint64 {
+	var events uint64
+	for _, loss := range c.recent {
+		events += loss.events
+	}
+	return events
+}
+
+// tell says what was lost; limit is how that is judged.
+func (c *counter) tell(limit string) error {
+	err := fmt.Errorf("%d %s %s since %s%s", c.events(), c.Unit, c.Lost, c.recent[0].at.Format(time.RFC3339), limit)
+	if c.Remedy == "" {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, c.Remedy)
 }
 
 // look notes what was lost since the last look, and forgets what is older than window.

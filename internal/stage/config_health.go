@@ -31,12 +31,12 @@ func (c *HealthConfig) Validate() error {
 	if !(c.MaxDepthRatio > 0 && c.MaxDepthRatio <= 1) {
 		errs = append(errs, fmt.Errorf("max_depth_ratio is %v, must be above 0 and at most 1; with 1 a full queue is healthy", c.MaxDepthRatio))
 	}
-	losses := c.losses()
+	losses := c.Losses()
 	errs = append(errs, losses.Validate())
 	return errors.Join(errs...)
 }
 
-// losses is the part that is about losses.
-func (c *HealthConfig) losses() health.Config {
+// Losses is the part that is about losses.
+func (c *HealthConfig) Losses() health.Config {
 	return health.Config{MaxLoss: c.MaxLoss, LossWindow: c.LossWindow}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/health"
 )
 
 // deadLetter keeps the events that could not be delivered, each with the reason, in a pinned queue.
@@ -22,8 +23,7 @@ type deadLetter struct {
 	stage   string
 	logger  *zap.Logger
 
-	logged   time.Time
-	unlogged uint64 // letters since then
+	logged health.Limit
 }
 
 func openDeadLetter(dir *bpf.Directory, stage string, config DeadLetterConfig, logger *zap.Logger) (*deadLetter, error) {
@@ -84,15 +84,10 @@ func (d *deadLetter) put(batch event.Batch, attempts int, reason error) error {
 	return nil
 }
 
-// logInterval keeps a stage that refuses everything from filling the log.
-const logInterval = 10 * time.Second
-
 func (d *deadLetter) log(attempts int, reason error) {
-	d.unlogged++
-	if now := time.Now(); now.Sub(d.logged) >= logInterval {
+	if letters := d.logged.Add(time.Now(), 1); letters > 0 {
 		d.logger.Warn("events can't be delivered and go to the dead-letter queue",
-			zap.Uint64("events", d.unlogged), zap.String("last_error", event.Escape(reason.Error())), zap.Int("attempts", attempts))
-		d.logged, d.unlogged = now, 0
+			zap.Uint64("events", letters), zap.String("last_error", event.Escape(reason.Error())), zap.Int("attempts", attempts))
 	}
 }
 

@@ -48,7 +48,7 @@ func startDrain(t testing.TB, settings DrainSettings) (d *Drain, stop func()) {
 	dir, err := bpf.OpenDirectory(settings.PinPath, settings.Name)
 	require.NoError(t, err)
 	d = NewDrain(settings)
-	require.NoError(t, d.Start(&host{}, dir))
+	require.NoError(t, d.Start(&host{}, &host{}, dir))
 	stopped := false
 	stop = func() {
 		if !stopped {
@@ -180,13 +180,13 @@ func TestOneDrainAtATime(t *testing.T) {
 	startDrain(t, newDrain(n, path, "queue/handoff", Queue))
 	second := newDrain(n, path, "queue/handoff", Queue)
 	second.Name = "receiver/second"
-	err := NewDrain(second).Start(&host{}, &bpf.Directory{})
+	err := NewDrain(second).Start(&host{}, &host{}, &bpf.Directory{})
 	require.ErrorIs(t, err, bpf.ErrClaimed)
 
 	// A stage that delivers what is in its queue has it for itself.
 	start(t, newSettings(n, path))
 	second.Owner = "processor/test"
-	require.ErrorIs(t, NewDrain(second).Start(&host{}, &bpf.Directory{}), bpf.ErrClaimed)
+	require.ErrorIs(t, NewDrain(second).Start(&host{}, &host{}, &bpf.Directory{}), bpf.ErrClaimed)
 }
 
 // After a failure a peek goes on where it was: every lane is shown, and nothing twice.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -31,7 +32,9 @@ type DrainSettings struct {
 	Peek bool
 	// DeadLetter is for what Next refuses.
 	DeadLetter DeadLetterConfig
-	Retry      configretry.BackOffConfig
+	// Health says what to report as the receiver's status; its zero value: nothing.
+	Health HealthConfig
+	Retry  configretry.BackOffConfig
 	// Encoding is how events go to Next.
 	Encoding event.Encoding
 	// Next is the next component.
@@ -57,6 +60,9 @@ type Drain struct {
 	abandon context.CancelFunc
 	stop    chan struct{} // nil: it does not run
 	worker  sync.WaitGroup
+	ended   chan struct{} // closed: the watch over its losses ends
+	watch   sync.WaitGroup
+	invalid atomic.Uint64 // elements that hold no events
 }
 
 // NewDrain makes a Drain. It touches nothing before Start.
@@ -72,7 +78,8 @@ const (
 
 // Start begins to deliver. dir is the receiver's own directory, for its dead letters. It fails where another
 // process drains the queue, and where the queue is of another format.
-func (d *Drain) Start(host component.Host, dir *bpf.Directory) error {
+// It has two statuses: whether the queue can be drained, and, for the host called losses, whether something is lost.
+func (d *Drain) Start(host, losses component.Host, dir *bpf.Directory) error {
 	d.host = host
 	if err := d.open(dir); err != nil {
 		return errors.Join(fmt.Errorf("queue %s: %w", d.name(), err), d.close())
@@ -84,6 +91,7 @@ func (d *Drain) Start(host component.Host, dir *bpf.Directory) error {
 		clocks: &event.Clocks{}, lifetime: lifetime, leave: d.stop,
 	}
 	d.worker.Go(d.run)
+	d.watchHealth(losses)
 	return nil
 }
 
@@ -143,6 +151,8 @@ func (d *Drain) Shutdown(ctx context.Context) error {
 	close(d.stop)
 	d.worker.Wait()
 	d.abandon()
+	close(d.ended)
+	d.watch.Wait()
 	d.stop = nil
 	return d.close()
 }

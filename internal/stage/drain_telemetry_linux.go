@@ -68,5 +68,6 @@ func (d *Drain) ask(about func(*bpf.Consumer) error) error {
 
 func (d *Drain) refuse(err error) {
 	d.logger.Debug("element of the queue passed over", zap.Error(err))
+	d.invalid.Add(1)
 	d.telemetry.KernelpipeDrainInvalid.Add(context.Background(), 1, metric.WithAttributes(attribute.String("queue", d.name())))
 }

@@ -35,6 +35,7 @@ func (s *Stage) refuse(ctx context.Context, err error) {
 	}
 	defer s.leave()
 	s.logger.Debug("log record passed over", zap.Error(err))
+	s.foreign.Add(1)
 	s.telemetry.KernelpipeStageForeign.Add(ctx, 1, metric.WithAttributes(
 		attribute.String("reason", string(event.ReasonOf(err))), attribute.String("stage", s.settings.Name)))
 }

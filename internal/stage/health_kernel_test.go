@@ -64,7 +64,7 @@ func TestStatusFollowsTheQueue(t *testing.T) {
 	settle(t, s)
 	loss := status(3)
 	assert.Equal(t, componentstatus.StatusRecoverableError, loss.Status())
-	assert.ErrorContains(t, loss.Err(), "100 events were dropped or went to the dead letter since ")
+	assert.ErrorContains(t, loss.Err(), "100 events found the queue full and were dropped (drop_newest) since ")
 	assert.Equal(t, componentstatus.StatusOK, status(4).Status())
 	require.NoError(t, s.Shutdown(t.Context()))
 	assert.Len(t, h.all(), 4, "starting and stopping is not for a component to report")

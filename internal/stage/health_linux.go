@@ -2,7 +2,7 @@ package stage
 
 import (
 	"errors"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kernelpipe/kernelpipe/internal/health"
@@ -12,7 +12,11 @@ import (
 func (s *Stage) watchHealth() {
 	s.ended = make(chan struct{})
 	books := s.Books()
-	judge := newJudge(s.settings.Health, &books)
+	more := append(slices.Clone(s.losses), unreadable("log records", "otelcol_kernelpipe_stage_foreign", s.foreign.Load))
+	if s.deadLetter != nil {
+		more = append(more, s.deadLetter.lettersDropped())
+	}
+	judge := newJudge(s.settings.Health, &books, more...)
 	s.watch.Go(func() {
 		health.Watch(s.ended, s.host, s.logger, s.settings.Name, func(now time.Time) error {
 			err := errors.Join(s.refused.Check(now), s.invalid.Check(now), s.checkPins())
@@ -45,29 +49,56 @@ type judge struct {
 	config HealthConfig
 	books  *Books // as they are at the look
 	losses *health.Losses
-	deep   int // looks since the queue became too full
+	depth  health.Depth
 }
 
-func newJudge(config HealthConfig, books *Books) *judge {
-	lost := health.Counter{Lost: "were dropped or went to the dead letter", Read: func() uint64 { return books.lost() }}
-	return &judge{config: config, books: books, losses: health.NewLosses(config.losses(), lost)}
+// newJudge: more has what else counts as a loss.
+func newJudge(config HealthConfig, books *Books, more ...health.Counter) *judge {
+	counters := []health.Counter{
+		dropped(DropNewest, func() uint64 { return books.DroppedNewest }),
+		dropped(DropOldest, func() uint64 { return books.DroppedOldest }),
+		dropped(DropLowPriority, func() uint64 { return books.DroppedLowPriority }),
+		deadLettered(func() uint64 { return books.DeadLettered }),
+		{Lost: "were lost with the pins of their queue", Remedy: "let no other process remove what is pinned", Read: func() uint64 { return books.Lost }},
+	}
+	return &judge{config: config, books: books, losses: health.NewLosses(config.Losses(), append(counters, more...)...)}
 }
 
 func (j *judge) check(now time.Time, capacity int) error {
-	queued := j.books.Queued
-	if float64(queued)/float64(capacity) > j.config.MaxDepthRatio {
-		j.deep++
-	} else {
-		j.deep = 0
-	}
-	var err error
-	if j.deep > 1 { // once may be a burst, or a look in the middle of a pop
-		err = fmt.Errorf("%d events wait in a queue for %d, more than max_depth_ratio %v allows: they are taken out too slowly", queued, capacity, j.config.MaxDepthRatio)
-	}
-	return errors.Join(err, j.losses.Check(now))
+	return errors.Join(j.depth.Check(j.books.Queued, uint64(capacity), j.config.MaxDepthRatio, "events wait in a queue for"), j.losses.Check(now))
 }
 
-// lost is what did not arrive and will not.
-func (b *Books) lost() uint64 {
-	return b.DroppedNewest + b.DroppedOldest + b.DroppedLowPriority + b.DeadLettered + b.Lost
+// dropped counts what a queue dropped by a policy.
+func dropped(by OnFull, read func() uint64) health.Counter {
+	what := map[OnFull]string{
+		DropNewest:      "found the queue full and were dropped (drop_newest)",
+		DropOldest:      "waited longest in a full queue and were dropped (drop_oldest)",
+		DropLowPriority: "found no room in the queue for their priority and were dropped (drop_low_priority)",
+	}
+	return health.Counter{Lost: what[by], Remedy: "raise queue.capacity, make the next component faster with more queue.lanes, or set on_full: block", Read: read}
+}
+
+// deadLettered counts what the next component refused.
+func deadLettered(read func() uint64) health.Counter {
+	return health.Counter{
+		Lost: "were refused for good by the next component and went to the dead letter", Read: read,
+		Remedy: "the log has the reason; replay them with a receiver that has queue: { dead_letter_of: … }",
+	}
+}
+
+// unreadable counts what was no event.
+func unreadable(unit, metric string, read func() uint64) health.Counter {
+	return health.Counter{Unit: unit, Lost: "hold no events of this version and were passed over", Remedy: metric + " has the reason", Read: read}
+}
+
+// lettersDropped counts what the dead-letter queue had no room for.
+func (d *deadLetter) lettersDropped() health.Counter {
+	return health.Counter{
+		Unit: "dead letters", Lost: "found no room in the dead-letter queue and were dropped, or those before them",
+		Remedy: "replay or discard the letters, or raise dead_letter.capacity",
+		Read: func() uint64 {
+			books := d.queue.Books()
+			return books.DroppedNewest + books.DroppedOldest
+		},
+	}
 }

@@ -83,6 +83,8 @@ type Stage struct {
 	invalid health.Recent             // elements of the queue that are no events
 	breaks  atomic.Int32              // how often a lane became one of broken
 	broken  [bpf.MaxLanes]atomic.Bool // lanes that can't be delivered
+	losses  []health.Counter
+	foreign atomic.Uint64 // log records that hold no events
 
 	mu    sync.Mutex
 	older []*bpf.Queue // of another shape, not yet drained
@@ -100,6 +102,9 @@ type Stage struct {
 func New(settings Settings) *Stage {
 	return &Stage{settings: settings, logger: settings.Telemetry.Logger, pushing: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
+
+// Watch adds to what is judged by Health from the next Start on: what else the component loses.
+func (s *Stage) Watch(losses ...health.Counter) { s.losses = losses }
 
 // Start opens the queue, adopting what an earlier process left in it, and starts the workers. It fails when
 // the kernel or the process lacks what is needed, when another process has the stage, and when what is

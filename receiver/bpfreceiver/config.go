@@ -30,6 +30,8 @@ type Config struct {
 	Encoding event.Encoding `mapstructure:"encoding"`
 	// PollInterval is how long events wait at most when few come.
 	PollInterval time.Duration `mapstructure:"poll_interval"`
+	// Health says when the receiver reports to be unhealthy: what is said of a queue there is about the ring buffer.
+	Health stage.HealthConfig `mapstructure:"health"`
 	// KeepOnShutdown leaves the probes attached at a graceful stop. What they write until the next start waits
 	// in the ring buffer.
 	KeepOnShutdown bool `mapstructure:"keep_on_shutdown"`

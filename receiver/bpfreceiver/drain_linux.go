@@ -12,6 +12,7 @@ import (
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/health"
 )
 
 // How a batch that the next component can't take now is tried again: for as long as it takes.
@@ -34,8 +35,9 @@ type drain struct {
 	giveUp   context.CancelFunc
 	finished chan struct{}
 
-	clocks event.Clocks
-	packed []byte
+	clocks  event.Clocks
+	packed  []byte
+	refused health.Limit
 }
 
 func (d *drain) start() {
@@ -115,7 +117,10 @@ func (d *drain) settle(ring *bpf.Ring, batch bpf.RingBatch) bool {
 			ring.Commit()
 			return true
 		case consumererror.IsPermanent(err):
-			d.logger.Error("The next component refused events for good, so they are dropped", zap.Int("events", len(batch.Records)), zap.Error(err))
+			if refused := d.refused.Add(time.Now(), len(batch.Records)); refused > 0 {
+				d.logger.Error("The next component refused events for good, so they are dropped",
+					zap.Uint64("events", refused), zap.String("last_error", event.Escape(err.Error())))
+			}
 			ring.Refuse()
 			return true
 		}

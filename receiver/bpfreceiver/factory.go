@@ -38,6 +38,7 @@ func newConfig() *Config {
 		RingBuffer:      RingBufferConfig{Size: 8 * MiB},
 		Encoding:        event.EncodingFrames,
 		PollInterval:    100 * time.Millisecond,
+		Health:          stage.NewHealthConfig(),
 		ShutdownTimeout: stage.DefaultShutdownTimeout,
 	}
 }

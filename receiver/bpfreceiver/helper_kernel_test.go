@@ -201,5 +201,6 @@ func crash(t *testing.T, r *bpfReceiver) {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	r.drain.stop(now)
+	r.losses.stop()
 	assert.NoError(t, r.release())
 }

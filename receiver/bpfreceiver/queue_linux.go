@@ -28,6 +28,6 @@ func newQueue(config *Config, settings receiver.Settings, next consumer.Logs) *s
 	owner, which := queue.drained()
 	return stage.NewDrain(stage.DrainSettings{
 		Name: pinName(settings), Telemetry: settings.TelemetrySettings, PinPath: config.PinPath, Owner: owner, Queue: which,
-		Peek: queue.Peek, DeadLetter: queue.DeadLetter, Retry: queue.Retry, Encoding: config.Encoding, Next: next,
+		Peek: queue.Peek, DeadLetter: queue.DeadLetter, Health: config.Health, Retry: queue.Retry, Encoding: config.Encoding, Next: next,
 	})
 }

@@ -34,6 +34,7 @@ type bpfReceiver struct {
 	telemetry *metadata.TelemetryBuilder
 	simulator simulator
 	drain     drain
+	losses    losses
 	ended     chan struct{} // closed: the watch over the pins ends; nil: there is none
 	watch     sync.WaitGroup
 }
@@ -58,7 +59,7 @@ func (r *bpfReceiver) Start(_ context.Context, host component.Host) (err error) 
 	statuses := newStatuses(host)
 	if r.config.Queue.HasValue() {
 		r.queue = newQueue(r.config, r.settings, next)
-		if err := r.queue.Start(statuses.of("queue"), r.dir); err != nil {
+		if err := r.queue.Start(statuses.of("queue"), statuses.of("losses of the queue"), r.dir); err != nil {
 			return err
 		}
 	}
@@ -104,7 +105,10 @@ func (r *bpfReceiver) startProbes(statuses *statuses, next consumer.Logs) (err e
 	}
 	if _, waiting, _ := r.probes.RingUse(); r.probes.Adopted() {
 		r.settings.Logger.Info("Adopted the probes of an earlier process", zap.String("directory", r.dir.Path()), zap.Uint64("waiting_events", waiting))
+		r.reportLost()
 	}
+	r.losses = losses{config: r.config, probes: r.probes, logger: r.settings.Logger, host: statuses.of("losses")}
+	r.losses.start(pinName(r.settings))
 	r.drain = drain{config: r.config, probes: r.probes, next: next, logger: r.settings.Logger, status: statuses.reporter("ring buffer")}
 	r.drain.start()
 	ended, dir, probes := make(chan struct{}), r.dir, r.probes
@@ -183,6 +187,7 @@ func (r *bpfReceiver) stopProbes(ctx context.Context) error {
 		err = r.probes.Detach()
 	}
 	r.drain.stop(ctx)
+	r.losses.stop() // its last look is at what the stop has lost
 	return errors.Join(err, r.settle())
 }
 

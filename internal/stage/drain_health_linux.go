@@ -1,0 +1,47 @@
+package stage
+
+import (
+	"go.opentelemetry.io/collector/component"
+
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/health"
+)
+
+// watchHealth reports what is lost as the receiver's status, until the drain ends.
+func (d *Drain) watchHealth(host component.Host) {
+	d.ended = make(chan struct{})
+	if d.settings.Health == (HealthConfig{}) {
+		return
+	}
+	counters := []health.Counter{
+		dropped(DropNewest, d.counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedNewest })),
+		dropped(DropOldest, d.counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedOldest })),
+		dropped(DropLowPriority, d.counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedOverLimit })),
+		unreadable("elements", "otelcol_kernelpipe_drain_invalid", d.invalid.Load),
+	}
+	if letters := d.deadLetter; letters != nil {
+		counters = append(counters, letters.lettersDropped(), deadLettered(func() uint64 { return letters.queue.Books().Received }))
+	}
+	losses := health.NewLosses(d.settings.Health.Losses(), counters...)
+	d.watch.Go(func() { health.Watch(d.ended, host, d.logger, "queue "+d.name(), losses.Check) })
+}
+
+// counter counts in the books of the queue from when it is first seen, also where it comes later or is another one then.
+func (d *Drain) counter(of func(*bpf.QueueBooks) uint64) func() uint64 {
+	var seen *bpf.Consumer
+	var total, last uint64
+	return func() uint64 {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.consumer == nil {
+			return total
+		}
+		books := d.consumer.Books()
+		now := of(&books)
+		if d.consumer == seen && now > last {
+			total += now - last
+		}
+		seen, last = d.consumer, now
+		return total
+	}
+}
