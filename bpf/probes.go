@@ -448,12 +448,13 @@ type Missed struct {
 	Owners     uint64 // owners of sockets: their events name no process
 	Compat     uint64 // system calls by the numbers of 32-bit programs or of x32, which are not decoded
 	ProcessEnd uint64 // ends of processes: they may be reported twice
+	Results    uint64 // results of asynchronous input and output: they are no events
 	Recursions uint64 // runs of a program that interrupted itself, which the kernel skips
 }
 
 // Missed returns the counts.
 func (p *Probes) Missed() (Missed, error) {
-	var total [4]uint64
+	var total [5]uint64
 	for cause := range total {
 		var perCPU []uint64
 		if err := p.state.maps[probesMapMissed].Lookup(uint32(cause), &perCPU); err != nil {
@@ -463,7 +464,7 @@ func (p *Probes) Missed() (Missed, error) {
 			total[cause] += n
 		}
 	}
-	missed := Missed{Starts: total[0], Owners: total[1], Compat: total[2], ProcessEnd: total[3]}
+	missed := Missed{Starts: total[0], Owners: total[1], Compat: total[2], ProcessEnd: total[3], Results: total[4]}
 	p.mu.Lock()
 	attached := p.attached
 	p.mu.Unlock()
@@ -518,7 +519,7 @@ func (p *Probes) Memory() uint64 {
 		}
 	}
 	if p.programs != nil {
-		total += memoryOf(p.programs.Maps[probesMapStarts], p.programs.Maps[probesMapStartsByTid], p.programs.Maps[probesMapInterruptions])
+		total += memoryOf(p.programs.Maps[probesMapStarts], p.programs.Maps[probesMapStartsByTid], p.programs.Maps[probesMapInterruptions], p.programs.Maps[probesMapOperations])
 	}
 	return total
 }

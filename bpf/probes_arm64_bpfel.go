@@ -13,6 +13,21 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type probesAio struct {
+	_         structs.HostLayout
+	StartNs   uint64
+	Operation uint32
+	Cut       uint32
+	Name      [40]int8
+}
+
+type probesAioId struct {
+	_        structs.HostLayout
+	Block    uint64
+	Tgid     uint32
+	Reserved uint32
+}
+
 type probesIncarnation struct {
 	_        structs.HostLayout
 	StartNs  uint64
@@ -117,6 +132,7 @@ const (
 	probesMapEvents               = "events"
 	probesMapInterruptions        = "interruptions"
 	probesMapMissed               = "missed"
+	probesMapOperations           = "operations"
 	probesMapOwners               = "owners"
 	probesMapRingBooks            = "ring_books"
 	probesMapStarts               = "starts"
@@ -203,6 +219,7 @@ type probesMapSpecs struct {
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	Interruptions *ebpf.MapSpec `ebpf:"interruptions"`
 	Missed        *ebpf.MapSpec `ebpf:"missed"`
+	Operations    *ebpf.MapSpec `ebpf:"operations"`
 	Owners        *ebpf.MapSpec `ebpf:"owners"`
 	RingBooks     *ebpf.MapSpec `ebpf:"ring_books"`
 	Starts        *ebpf.MapSpec `ebpf:"starts"`
@@ -243,6 +260,7 @@ type probesMaps struct {
 	Events        *ebpf.Map `ebpf:"events"`
 	Interruptions *ebpf.Map `ebpf:"interruptions"`
 	Missed        *ebpf.Map `ebpf:"missed"`
+	Operations    *ebpf.Map `ebpf:"operations"`
 	Owners        *ebpf.Map `ebpf:"owners"`
 	RingBooks     *ebpf.Map `ebpf:"ring_books"`
 	Starts        *ebpf.Map `ebpf:"starts"`
@@ -256,6 +274,7 @@ func (m *probesMaps) Close() error {
 		m.Events,
 		m.Interruptions,
 		m.Missed,
+		m.Operations,
 		m.Owners,
 		m.RingBooks,
 		m.Starts,

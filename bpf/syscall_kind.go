@@ -24,6 +24,8 @@ const (
 	syscallOpen
 	syscallOpenat
 	syscallFsync
+	syscallAioSubmit
+	syscallAioFetch
 	syscallUnlink
 	syscallUnlinkat
 	syscallRename
@@ -79,6 +81,8 @@ var syscallOperations = [syscallKindCount][categories]uint32{
 	syscallOpen:           {categoryFilesystem: 1 << filesystemOpen},
 	syscallOpenat:         {categoryFilesystem: 1 << filesystemOpen},
 	syscallFsync:          {categoryFilesystem: 1 << filesystemFsync},
+	syscallAioSubmit:      {categoryFilesystem: 1<<filesystemRead | 1<<filesystemWrite | 1<<filesystemFsync},
+	syscallAioFetch:       {categoryFilesystem: 1<<filesystemRead | 1<<filesystemWrite | 1<<filesystemFsync},
 	syscallUnlink:         {categoryFilesystem: 1 << filesystemUnlink},
 	syscallUnlinkat:       {categoryFilesystem: 1 << filesystemUnlink},
 	syscallRename:         {categoryFilesystem: 1 << filesystemRename},
@@ -110,6 +114,8 @@ func syscallKinds() map[int]syscallKind {
 		syscallOpen:           {"open", "creat"},
 		syscallOpenat:         {"openat", "openat2"},
 		syscallFsync:          {"fsync", "fdatasync"},
+		syscallAioSubmit:      {"io_submit"},
+		syscallAioFetch:       {"io_getevents", "io_pgetevents"},
 		syscallUnlink:         {"unlink"},
 		syscallUnlinkat:       {"unlinkat"},
 		syscallRename:         {"rename"},

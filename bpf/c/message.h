@@ -42,13 +42,13 @@ __noinline __u64 kept(__u64 header, __u64 length)
 	return room < length ? room : length;
 }
 
-/* Adds up the messages of sendmmsg and recvmmsg. */
-static __always_inline __u64 add_messages(__u64 vector, __s64 count, bool truncates)
+/* Adds up the messages of sendmmsg and recvmmsg. A function of its own, so that the verifier reads its caller once. */
+__noinline __u64 add_messages(__u64 vector, __u64 count, __u64 truncates)
 {
 	__u64 bytes = 0;
 	__u32 length;
 
-	for (int i = 0; i < MAX_MESSAGES; i++) {
+	for (__u32 i = 0; i < MAX_MESSAGES; i++) {
 		__u64 message = vector + i * MMSGHDR_SIZE;
 
 		if (i >= count)

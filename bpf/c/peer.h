@@ -69,22 +69,26 @@ __noinline int names_differ(__u64 message, __u64 other)
 	return __builtin_memcmp(&one, &two, sizeof(one)) != 0;
 }
 
+/* Do all of so many messages name one address? A function of its own, so that the verifier reads its caller once. */
+__noinline int names_agree(__u64 vector, __u64 messages)
+{
+	for (__u32 i = 1; i < MAX_MESSAGES; i++) {
+		if (i >= messages)
+			return true;
+		if (names_differ(vector, vector + i * MMSGHDR_SIZE))
+			return false;
+	}
+	return messages <= MAX_MESSAGES;
+}
+
 /* The address that all of the messages name; family AF_UNSPEC if there is none, or not one only. */
 static __always_inline void peer_of_messages(struct peer *peer, __u64 vector, __u32 messages)
 {
 	__u32 size = 0;
-	unsigned long name = name_of(vector, &size);
+	__u64 name = name_of(vector, &size);
 
 	read_peer(peer, name, size);
-	if (peer->family == AF_UNSPEC)
-		return;
-	for (__u32 i = 1; i < MAX_MESSAGES; i++) {
-		if (i >= messages)
-			return;
-		if (names_differ(vector, vector + i * MMSGHDR_SIZE))
-			break;
-	}
-	if (messages > 1)
+	if (messages > 1 && peer->family != AF_UNSPEC && !names_agree(vector, messages))
 		peer->family = AF_UNSPEC;
 }
 

@@ -13,6 +13,7 @@
 #include "socket.h"
 #include "message.h"
 #include "peer.h"
+#include "aio.h"
 #include "syscall.h"
 #include "trace.h"
 #include "connection.h"

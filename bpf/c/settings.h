@@ -46,6 +46,8 @@ enum syscall_kind {
 	SYSCALL_OPEN,     /* path in argument 0 */
 	SYSCALL_OPENAT,   /* path in argument 1 */
 	SYSCALL_FSYNC,    /* the descriptor in argument 0 */
+	SYSCALL_AIO_SUBMIT, /* io_submit: so many control blocks as argument 1 says, addresses where argument 2 points */
+	SYSCALL_AIO_FETCH, /* io_getevents: results where argument 3 points */
 	SYSCALL_UNLINK,   /* path in argument 0 */
 	SYSCALL_UNLINKAT, /* path in argument 1 */
 	SYSCALL_RENAME,   /* path in argument 0 */

@@ -169,7 +169,8 @@ enum missed {
 	MISSED_OWNER = 1,  /* no room to note a socket's owner: its events name no process */
 	MISSED_COMPAT = 2, /* system calls by another table of numbers, of 32-bit programs or x32: not decoded */
 	MISSED_EXIT = 3,   /* no room to note a process's end: it may be reported twice */
-	MISSED_CAUSES = 4,
+	MISSED_AIO = 4,    /* results of io_submit(2) that no call fetched, or whose beginning was not seen: no event */
+	MISSED_CAUSES = 5,
 };
 
 struct {
@@ -179,12 +180,17 @@ struct {
 	__type(value, __u64);
 } missed SEC(".maps");
 
-static __always_inline void count_missed(__u32 cause)
+static __always_inline void count_missed_many(__u32 cause, __u64 n)
 {
 	__u64 *count = bpf_map_lookup_elem(&missed, &cause);
 
 	if (count)
-		ADD(*count, 1);
+		ADD(*count, n);
+}
+
+static __always_inline void count_missed(__u32 cause)
+{
+	count_missed_many(cause, 1);
 }
 
 /* Notes the current task as the owner of sk. */

@@ -406,7 +406,8 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 		if (receives && looks(SYSCALL_ARG3(regs)))
 			break;
 		transfer_messages(call, file_of(SYSCALL_ARG0(regs)), !receives, SYSCALL_ARG1(regs), call->result > 0 ? call->result : 1);
-		call->bytes = add_messages(SYSCALL_ARG1(regs), call->result, receives && (SYSCALL_ARG3(regs) & MSG_TRUNC));
+		call->bytes = add_messages(SYSCALL_ARG1(regs), call->result > 0 ? call->result : 0,
+					   receives && (SYSCALL_ARG3(regs) & MSG_TRUNC));
 		call->partial = call->result > MAX_MESSAGES;
 		break;
 	case SYSCALL_CONNECT:
@@ -581,6 +582,12 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	if (is_self() || (rule->kind != SYSCALL_CONNECT && !anyone_wants_current(rule->wanted)))
 		return false;
 	call->start_ns = take_start(number, by_tid);
+	if (rule->wanted & (1 << KP_CATEGORY_FILESYSTEM)) {
+		if (rule->kind == SYSCALL_AIO_SUBMIT && result != (long)SYSCALL_ARG1(regs))
+			refuses_aio(SYSCALL_ARG2(regs), SYSCALL_ARG1(regs), failed(result) ? 0 : result);
+		else if (rule->kind == SYSCALL_AIO_FETCH && !failed(result))
+			fetches_aio(SYSCALL_ARG3(regs), result);
+	}
 	if (rule->kind != SYSCALL_CONNECT && !anyone_wants_result(rule->wanted, result))
 		return false;
 	if (restarts(result))

@@ -97,6 +97,8 @@ static __always_inline int enters(struct pt_regs *regs, __u32 number, bool by_ti
 		return 0;
 	start->time_ns = bpf_ktime_get_boot_ns();
 	start->number = number;
+	if (rule && rule->kind == SYSCALL_AIO_SUBMIT && (rule->wanted & (1 << KP_CATEGORY_FILESYSTEM)))
+		submits_aio(SYSCALL_ARG2(regs), SYSCALL_ARG1(regs));
 	return 0;
 }
 

@@ -20,6 +20,7 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -30,6 +31,7 @@ import (
 	"go.opentelemetry.io/collector/processor/processortest"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"golang.org/x/sys/unix"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/internal/testprogram"
@@ -84,8 +86,9 @@ func TestShortLivedProcesses(t *testing.T) {
 		programs  = 8
 	)
 	paths, names := briefs(t, "kp-brief", programs)
-	next := &sink{}
-	p := start(t, newConfig(), next)
+	next, config := &sink{}, newConfig()
+	config.ProcessTable.Processes = 1 << 16 // room for what else starts meanwhile
+	p := start(t, config, next)
 	held := &holding{next: p, release: make(chan struct{})}
 	commands := []any{}
 	for _, name := range names {
@@ -521,13 +524,21 @@ func TestEvictedIsSaid(t *testing.T) {
 	p := start(t, config, next)
 	held := &holding{next: p, release: make(chan struct{})}
 	traceBy(t, held, map[string]any{"probes": map[string]any{"process": map[string]any{"command": []any{names[0]}, "operation": []any{"exit"}}}})
-	const processes = 1000
+	processes := config.ProcessTable.Processes + 300 // the first of them make room, whatever else starts and ends meanwhile
 	for range processes {
 		require.NoError(t, exec.Command(paths[0]).Run())
 	}
 	close(held.release)
 	require.Eventually(t, func() bool { return len(next.all()) == processes }, 60*time.Second, time.Millisecond)
+	// One whose event is enriched at once is still there, unless others start and end faster than that.
+	for deadline := time.Now().Add(time.Minute); next.all()[processes-1].Context.Reason != event.MissingNothing; processes++ {
+		require.True(t, time.Now().Before(deadline), "none was found")
+		require.NoError(t, exec.Command(paths[0]).Run())
+		require.Eventually(t, func() bool { return len(next.all()) == processes+1 }, 60*time.Second, time.Millisecond)
+	}
 	settle(t, p)
+	counts, err := p.table.Counts()
+	require.NoError(t, err)
 	missing := map[event.Missing]int{}
 	for _, e := range next.all() {
 		missing[e.Context.Reason]++
@@ -535,10 +546,12 @@ func TestEvictedIsSaid(t *testing.T) {
 			assert.Equal(t, names[0], event.Text(e.Context.Executable[:]))
 		}
 	}
-	assert.Len(t, missing, 2, "%v", missing)
-	assert.Positive(t, missing[event.MissingNothing])
 	assert.Positive(t, missing[event.MissingEvicted])
-	assert.EqualValues(t, missing[event.MissingEvicted], p.enricher.counts.published.Load().incomplete[kindProcess][evicted])
+	assert.LessOrEqual(t, missing[event.MissingNotFound], int(counts.Full), "others that live filled it")
+	assert.Equal(t, processes, missing[event.MissingNothing]+missing[event.MissingEvicted]+missing[event.MissingNotFound], "%v", missing)
+	incomplete := p.enricher.counts.published.Load().incomplete[kindProcess]
+	assert.EqualValues(t, missing[event.MissingEvicted], incomplete[evicted])
+	assert.EqualValues(t, missing[event.MissingNotFound], incomplete[notFound])
 }
 
 func TestTelemetryOfTheTable(t *testing.T) {
@@ -585,7 +598,127 @@ func TestTelemetryOfTheTable(t *testing.T) {
 		assert.Zero(t, value("misses", "process", reason), reason)
 	}
 	assert.Zero(t, value("misses", "cgroup", "full"))
+	assert.Zero(t, value("misses", "program", "full"))
+	assert.Positive(t, value("inserts", "program", ""), "what /bin/true replaced")
+	assert.Positive(t, value("entries", "program", ""))
+	assert.Zero(t, value("evictions", "program", ""))
 	assert.Greater(t, value("memory", "", ""), int64(config.ProcessTable.Processes)*500)
 	_, err := telemetry.GetMetric("otelcol_kernelpipe_enrich_table_retention")
 	assert.Error(t, err, "nothing was evicted")
+}
+
+// executeVariable has TestExecutesADescriptor execute the program that it says, as its process.
+const executeVariable = "KERNELPIPE_EXECUTE"
+
+// TestExecutesADescriptor is no test: it is the process that TestPathsOfExecs has execute a file by a descriptor.
+func TestExecutesADescriptor(t *testing.T) {
+	how, path, ok := strings.Cut(os.Getenv(executeVariable), ":")
+	if !ok {
+		return
+	}
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	open := map[string]func() (int, error){
+		"file":  func() (int, error) { return unix.Open(path, unix.O_RDONLY, 0) },
+		"memfd": func() (int, error) { return unix.MemfdCreate("kp-memory", 0) },
+		"tmp":   func() (int, error) { return unix.Open(filepath.Dir(path), unix.O_RDWR|unix.O_TMPFILE, 0o700) },
+		"gone":  func() (int, error) { return unix.Open(path, unix.O_RDONLY, 0) },
+	}
+	fd, err := open[how]()
+	require.NoError(t, err)
+	switch how {
+	case "memfd", "tmp":
+		_, err := unix.Write(fd, content)
+		require.NoError(t, err)
+		reopened, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY, 0)
+		require.NoError(t, err)
+		require.NoError(t, unix.Close(fd)) // what is open for writing is not executed
+		fd = reopened
+	case "gone":
+		require.NoError(t, os.Remove(path))
+	}
+	require.NoError(t, unix.Dup2(fd, 100))
+	empty, argument := []byte{0}, []byte("x\x00")
+	argv := []*byte{&argument[0], nil}
+	_, _, errno := unix.Syscall6(unix.SYS_EXECVEAT, 100, uintptr(unsafe.Pointer(&empty[0])), uintptr(unsafe.Pointer(&argv[0])), 0, unix.AT_EMPTY_PATH, 0)
+	require.NoError(t, errno)
+}
+
+// The path of an executable is what /proc/<pid>/exe shows, however it was executed; what exec was given, where that is another,
+// is the file.path of the exec event.
+func TestPathsOfExecs(t *testing.T) {
+	dir, err := os.MkdirTemp("/tmp", "kp") // short, so that the paths fit an exec event
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	program := filepath.Join(dir, "kp-path")
+	require.NoError(t, testprogram.Write(program, testprogram.Brief))
+	removed := filepath.Join(dir, "kp-lost")
+	require.NoError(t, testprogram.Write(removed, testprogram.Brief))
+	link, script := filepath.Join(dir, "l"), filepath.Join(dir, "s")
+	require.NoError(t, os.Symlink(program, link))
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\n"), 0o700))
+	shell, err := filepath.EvalSymlinks("/bin/sh")
+	require.NoError(t, err)
+	self, err := os.Executable()
+	require.NoError(t, err)
+	by := func(how, path string) *exec.Cmd {
+		cmd := exec.Command(self, "-test.run", "^TestExecutesADescriptor$")
+		cmd.Env = append(os.Environ(), executeVariable+"="+how+":"+path)
+		return cmd
+	}
+	next, config := &records{}, newConfig()
+	config.Encoding = event.EncodingRecords
+	held := &holding{next: start(t, config, next), release: make(chan struct{})}
+	release := sync.OnceFunc(func() { close(held.release) })
+	defer release() // also on failure: the receiver waits for it
+	traceBy(t, held, map[string]any{"probes": map[string]any{"process": map[string]any{"operation": []any{"exec", "exit"}}}})
+	relative := exec.Command("./kp-path")
+	relative.Dir = dir
+	tests := []struct {
+		name        string
+		cmd         *exec.Cmd
+		path, given any // nil: none
+	}{
+		{"absolute", exec.Command(program), program, nil},
+		{"relative", relative, program, "./kp-path"},
+		{"symbolic link", exec.Command(link), program, link},
+		{"script", exec.Command(script), shell, script},
+		{"descriptor", by("file", program), program, "/dev/fd/100"},
+		{"removed file", by("gone", removed), removed, "/dev/fd/100"},
+		{"memfd", by("memfd", program), "memfd:kp-memory", "/dev/fd/100"},
+		{"file without a name", by("tmp", program), nil, "/dev/fd/100"},
+	}
+	for _, test := range tests {
+		output, err := test.cmd.CombinedOutput()
+		require.NoError(t, err, "%s: %s", test.name, output)
+	}
+	release()
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			last := func() (execution, exit map[string]any) {
+				for _, record := range next.of(test.cmd.Process.Pid) {
+					switch record["kernel.event.operation"] {
+					case "exec":
+						execution = record
+					case "exit":
+						exit = record
+					}
+				}
+				return execution, exit
+			}
+			require.Eventually(t, func() bool { _, exit := last(); return exit != nil }, 20*time.Second, time.Millisecond)
+			execution, exit := last()
+			for _, record := range []map[string]any{execution, exit} {
+				assert.Equal(t, test.path, record["process.executable.path"])
+				if test.path == nil {
+					assert.NotContains(t, record, "process.executable.name")
+				} else {
+					assert.Equal(t, filepath.Base(test.path.(string)), record["process.executable.name"])
+				}
+				assert.NotContains(t, record, "kernel.enrichment.missing")
+			}
+			assert.Equal(t, test.given, execution["file.path"])
+			assert.NotContains(t, exit, "file.path")
+		})
+	}
 }
