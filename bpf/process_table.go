@@ -47,6 +47,10 @@ type ProcessTable struct {
 	answers   []processTableKpAnswer
 }
 
+// programsPerProcess is for how many replaced programs there is room: those of processes that, one with another, execute two
+// programs. The first that a process replaces is its parent's.
+const programsPerProcess = 2
+
 // The names of the groups in the table's directory, beside the links.
 const (
 	tableBooks   = "books"
@@ -108,7 +112,7 @@ func specsOf(spec *ebpf.CollectionSpec, names ...string) map[string]*ebpf.MapSpe
 func (t *ProcessTable) openEntries(spec *ebpf.CollectionSpec) error {
 	shape := map[string]uint32{
 		processTableMapProcesses: uint32(t.config.Processes), processTableMapEnded: uint32(t.config.Processes), processTableMapArguments: 1,
-		processTableMapPrograms: uint32(t.config.Processes), processTableMapReplaced: uint32(t.config.Processes),
+		processTableMapPrograms: uint32(t.config.Processes) * programsPerProcess, processTableMapReplaced: uint32(t.config.Processes) * programsPerProcess,
 		processTableMapCgroups: uint32(t.config.Cgroups), processTableMapRemoved: uint32(t.config.Cgroups),
 	}
 	if t.config.Arguments {

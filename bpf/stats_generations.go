@@ -17,6 +17,7 @@ import (
 type Interval struct {
 	Number     uint32 // SeriesID.Generation
 	Start, End time.Time
+	Refused    bool // for good: RetireRefused has begun, and could not end
 }
 
 // Current returns the interval that new series belong to. It has no end yet.
@@ -25,13 +26,15 @@ func (s *Stats) Current() Interval {
 	return Interval{Number: number, Start: s.intervalStart(number)}
 }
 
-// Sealed returns the interval that has ended and is neither delivered nor refused for good, if there is one.
+// Sealed returns the interval that has ended and has series yet to be delivered, or to be retired as refused, if there is one.
 func (s *Stats) Sealed() (Interval, bool) {
 	number := s.state().Generation
 	if s.state().Delivered == number {
 		return Interval{}, false
 	}
-	return Interval{Number: number - 1, Start: s.intervalStart(number - 1), End: s.intervalStart(number)}, true
+	return Interval{
+		Number: number - 1, Start: s.intervalStart(number - 1), End: s.intervalStart(number), Refused: s.state().Refused == number,
+	}, true
 }
 
 // Seal ends the current interval at now and begins another. No other may be sealed. The description is kept with the
@@ -86,7 +89,7 @@ func (s *Stats) RetireRefused() error {
 // finish does what a killed process began: it removes what is left of intervals that were refused or delivered.
 func (s *Stats) finish() error {
 	interval, sealed := s.Sealed()
-	if sealed && s.state().Refused == s.state().Generation {
+	if sealed && interval.Refused {
 		if err := s.RetireRefused(); err != nil {
 			return err
 		}
@@ -94,7 +97,7 @@ func (s *Stats) finish() error {
 	}
 	current := s.Current().Number
 	series, err := s.seriesOf(func(generation uint32) bool {
-		return generation != current && !(sealed && generation == interval.Number)
+		return generation != current && (!sealed || generation != interval.Number)
 	})
 	return errors.Join(err, s.Retire(series))
 }

@@ -283,6 +283,9 @@ func TestStatsRefused(t *testing.T) {
 		add(t, s, 1, 0, 0, 9)
 		if killed {
 			s.state().Refused = s.state().Generation
+			interval, sealed := s.Sealed()
+			assert.True(t, sealed)
+			assert.True(t, interval.Refused)
 			require.NoError(t, s.retire([]SeriesID{{Number: 0}, {Number: 1}, {Number: 2}}, true))
 			s.Close()
 			s, err = OpenStats(dir, "stats", 1000)
@@ -302,8 +305,9 @@ func TestStatsRefused(t *testing.T) {
 		s.Close()
 		s, err = OpenStats(dir, "stats", 1000)
 		require.NoError(t, err)
-		_, sealed = s.Sealed()
-		assert.True(t, sealed, "the next one is not refused by that")
+		interval, sealed := s.Sealed()
+		assert.True(t, sealed)
+		assert.False(t, interval.Refused, "the next one is not refused by that")
 		s.Close()
 		require.NoError(t, dir.Close())
 	}

@@ -117,7 +117,7 @@ func (s *Stats) dropExcept(keep func(view uint16) bool) (map[uint16]DroppedView,
 	interval, sealed := s.Sealed()
 	var drop []SeriesID
 	err := s.Each(func(id SeriesID, entry *Entry) bool {
-		if view := entry.Series.View; !keep(view) && !(sealed && id.Generation == interval.Number) {
+		if view := entry.Series.View; !keep(view) && (!sealed || id.Generation != interval.Number) {
 			drop = append(drop, id)
 			loss := losses[view]
 			loss.Series++

@@ -46,7 +46,7 @@ enum kp_pushed {
 
 /*
  * Pushes one event and counts it. Events with the same key stay in order: use the tgid, say. The event must have
- * its version and category set; an event without context is one whose context is all zero.
+ * its version and category set, and, where you know it, exec_number: KP_EXEC_NUMBER(task->self_exec_id). An event without context is one whose context is all zero.
  */
 static __attribute__((always_inline)) inline enum kp_pushed kp_push(const struct kp_enriched *event, __u32 key)
 {

@@ -147,9 +147,7 @@ func (c *Config) validateRoom(views []*view) error {
 		return nil
 	}
 	o := origin{resource: pcommon.NewResource()}
-	for i, v := range views {
-		o.views[i] = v
-	}
+	copy(o.views[:], views)
 	text, err := o.encode()
 	if err == nil && len(text) > bpf.MaxDescription-others {
 		err = fmt.Errorf("metrics: what describes them has %d bytes, and there is room for %d in delta temporality: "+

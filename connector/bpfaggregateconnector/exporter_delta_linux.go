@@ -64,6 +64,9 @@ func (x *exporter) deliver(ctx context.Context, ended bool) error {
 	if !ok {
 		return nil
 	}
+	if interval.Refused {
+		return x.giveUp(errors.New("they were refused before, and could not be removed"))
+	}
 	p := newPoints(pmetric.AggregationTemporalityDelta, x.sealed, interval.End)
 	var series []bpf.SeriesID
 	err := x.each(func(id bpf.SeriesID, entry *bpf.Entry) {

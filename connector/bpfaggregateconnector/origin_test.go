@@ -99,7 +99,7 @@ func FuzzDecodeOrigin(f *testing.F) {
 	f.Add(text)
 	f.Add([]byte(`{"views":[{"number":0,"boundaries":[5,4],"metrics":[{"kind":"duration","max_size":2,"max_scale":-10}]}]}`))
 	f.Add([]byte(strings.Repeat("[", 10000)))
-	f.Fuzz(func(t *testing.T, text []byte) {
+	f.Fuzz(func(_ *testing.T, text []byte) {
 		o, err := decodeOrigin(text)
 		if err == nil {
 			pointsBy(o)

@@ -230,7 +230,7 @@ func TestUncertainIsSaid(t *testing.T) {
 	config := deltaConfig(t)
 	c := create(t, config, newLedger(never, lost))
 	logs := observed(c)
-	c.set.TelemetrySettings.MeterProvider = telemetry.NewTelemetrySettings().MeterProvider
+	c.set.MeterProvider = telemetry.NewTelemetrySettings().MeterProvider
 	startIt(t, c)
 	feed(t, c, workload()...)
 	require.ErrorIs(t, c.export(t.Context()), errNever)
@@ -270,7 +270,7 @@ func TestUncertainIsSaid(t *testing.T) {
 	backend := newLedger()
 	c = create(t, config, backend)
 	logs = observed(c)
-	c.set.TelemetrySettings.MeterProvider = telemetry.NewTelemetrySettings().MeterProvider
+	c.set.MeterProvider = telemetry.NewTelemetrySettings().MeterProvider
 	startIt(t, c)
 	said(logs)
 	points(16, 120)

@@ -79,9 +79,8 @@ func TestKill(t *testing.T) {
 	ledger := readBooks(t, pin, ringSize)
 	ledger.requireBalance(t)
 	// A program that ran between fork and the attaching of the probes may be seen in part, so its events are
-	// counted at the backend; what is simulated is exact.
-	assert.EqualValues(t, events, ledger.produced-uint64(backend.sum("kernel.events", real)), "simulated: to its end and not beyond")
-	assert.Zero(t, ledger.lost, "lost")
+	// counted at the backend. They alone can be lost: the simulator waits where the ring buffer is full. It is exact.
+	assert.EqualValues(t, events, ledger.produced-ledger.lost-uint64(backend.sum("kernel.events", real)), "simulated: to its end and not beyond")
 	assert.LessOrEqual(t, ledger.redelivered, uint64(kills*batch*workers), "redelivered")
 	assert.EqualValues(t, ledger.aggregated, backend.sum("kernel.events", nil), "the backend has every event once")
 	t.Logf("%d kills, %d events simulated, %d programs executed beside: %d events redelivered and recognised", kills, events, executed, ledger.redelivered)

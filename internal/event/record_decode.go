@@ -36,6 +36,9 @@ func decodeRecord(record plog.LogRecord, e *Enriched) (size int, err error) {
 	if r.nameCut { // the flags of the record may come after its name
 		e.Event.Flags |= FlagNameCut
 	}
+	if err := e.Event.Validate(); err != nil {
+		return 0, refuse(ReasonEvent, 1, "%s", err)
+	}
 	return r.size, nil
 }
 
@@ -46,6 +49,7 @@ type recordReader struct {
 	timed   bool // the event has its time
 	exact   bool // the duration is there in ns
 	nameCut bool // it was longer than the payload
+	given   bool // the payload is what exec was given
 }
 
 func (r *recordReader) attribute(key string, value pcommon.Value) error {
@@ -114,8 +118,12 @@ func (r *recordReader) payload(key string, value pcommon.Value) error {
 	switch {
 	case e.Category == CategoryNetwork:
 		return readNetwork(e.Network(), key, value)
-	case e.Category == CategoryFilesystem && (key == attributeFileName || key == attributeFilePath),
-		e.Category == CategoryProcess && e.Operation == ProcessExec && key == attributeExecutablePath:
+	case e.Category == CategoryFilesystem && (key == attributeFileName || key == attributeFilePath):
+		return r.name(value)
+	case e.Category == CategoryProcess && e.Operation == ProcessExec && key == attributeFilePath:
+		r.given = true // where enrichment has put in the path of the executable
+		return r.name(value)
+	case e.Category == CategoryProcess && e.Operation == ProcessExec && key == attributeExecutablePath && !r.given:
 		return r.name(value)
 	case e.Category == CategoryProcess && e.Operation == ProcessFork && key == attributeChildPID:
 		return readInt(&e.Lifecycle().ChildTGID, value)

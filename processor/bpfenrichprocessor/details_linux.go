@@ -18,6 +18,7 @@ import (
 const (
 	attributePID            = "process.pid"
 	attributeExecutablePath = "process.executable.path"
+	attributeFilePath       = "file.path"
 	attributeCommandArgs    = "process.command_args"
 	attributePathCut        = "kernel.process.executable.path_cut"
 	attributeArgsCut        = "kernel.process.command_args_cut"
@@ -103,18 +104,7 @@ func (d *details) add(attributes pcommon.Map) {
 		}
 		return
 	}
-	path, isExec := attributes.Get(attributeExecutablePath)
-	if known.path != "" && (!isExec || flags&event.FlagNameCut != 0) {
-		if isExec {
-			path.SetStr(known.path)
-			putFlags(attributes, flags&^event.FlagNameCut)
-		} else {
-			attributes.PutStr(attributeExecutablePath, known.path)
-		}
-		if known.pathCut {
-			attributes.PutBool(attributePathCut, true)
-		}
-	}
+	putPath(attributes, known, flags)
 	if d.arguments && known.arguments != nil {
 		list := attributes.PutEmptySlice(attributeCommandArgs)
 		for _, argument := range known.arguments {
@@ -123,6 +113,26 @@ func (d *details) add(attributes pcommon.Map) {
 		if known.argumentsCut {
 			attributes.PutBool(attributeArgsCut, true)
 		}
+	}
+}
+
+// putPath puts in the path of the executable. An exec event has the path that exec was given, which may be another: relative, of
+// a script, of a descriptor. That is the file.path then, unless it was cut.
+func putPath(attributes pcommon.Map, known *detail, flags event.Flags) {
+	if given, ok := attributes.Get(attributeExecutablePath); ok {
+		if flags&event.FlagNameCut != 0 {
+			putFlags(attributes, flags&^event.FlagNameCut)
+		} else if given.Str() != known.path {
+			attributes.PutStr(attributeFilePath, given.Str())
+		}
+		attributes.Remove(attributeExecutablePath)
+	}
+	if known.path == "" {
+		return
+	}
+	attributes.PutStr(attributeExecutablePath, known.path)
+	if known.pathCut {
+		attributes.PutBool(attributePathCut, true)
 	}
 }
 

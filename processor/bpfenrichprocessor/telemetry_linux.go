@@ -109,25 +109,30 @@ func observeTable(t *metadata.TelemetryBuilder, table *bpf.ProcessTable, logger 
 		})
 	}
 	process, cgroup := attribute.String("kind", kindNames[kindProcess]), attribute.String("kind", kindNames[kindCgroup])
+	program := attribute.String("kind", "program")
 	because := func(why string) attribute.KeyValue { return attribute.String("reason", why) }
 	return errors.Join(
 		register(t.RegisterKernelpipeEnrichTableEntriesCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
 			observe(int64(c.Entries()), process)
 			observe(int64(c.Cgroups.Entries()), cgroup)
+			observe(int64(c.Programs.Entries()), program)
 		}),
 		register(t.RegisterKernelpipeEnrichTableInsertsCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
 			observe(int64(c.Started+c.Found), process)
 			observe(int64(c.Cgroups.Put), cgroup)
+			observe(int64(c.Programs.Put), program)
 		}),
 		register(t.RegisterKernelpipeEnrichTableEvictionsCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
 			observe(int64(c.Evicted+c.LeftOut), process)
 			observe(int64(c.Cgroups.Evicted+c.Cgroups.LeftOut), cgroup)
+			observe(int64(c.Programs.Evicted+c.Programs.LeftOut), program)
 		}),
 		register(t.RegisterKernelpipeEnrichTableMissesCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
 			observe(int64(c.Full), process, because("full"))
 			observe(int64(c.Errors), process, because("error"))
 			observe(int64(c.Skipped), process, because("recursion"))
 			observe(int64(c.Cgroups.Missed), cgroup, because("full"))
+			observe(int64(c.Programs.Missed), program, because("full"))
 		}),
 		t.RegisterKernelpipeEnrichTableRetentionCallback(func(_ context.Context, o metric.Float64Observer) error {
 			if counts, err := table.Counts(); err == nil && counts.Evicted > 0 {

@@ -261,6 +261,22 @@ func TestFiles(t *testing.T) {
 }
 
 // Event descriptors and pipes are no files.
+// The kernel calls a file that was made without a name # and the number of its inode. That is no name. A file may be called so.
+func TestFilesWithoutAName(t *testing.T) {
+	events := trace(t, `probes: {filesystem: {operation: [write], command: [$COMMAND]}}`, "nameless", argument{})
+	var names []string
+	for _, e := range events {
+		name := e.Name()
+		if len(name) > 2 && name[0] == '#' {
+			name = "# and a number"
+		}
+		names = append(names, name)
+		assert.Zero(t, e.Payload[len(e.Name())+1], "nothing is left behind the name")
+		assert.Zero(t, e.Flags)
+	}
+	assert.Equal(t, []string{"", "", "linked", "memfd:memory", "removed", "# and a number", "#1", "#2"}, names)
+}
+
 func TestNoFiles(t *testing.T) {
 	const n = 20
 	events := trace(t, `

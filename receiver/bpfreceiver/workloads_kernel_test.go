@@ -48,6 +48,7 @@ var workloads = map[string]func(*helper){
 	"sockets":          workSockets,
 	"files":            workFiles,
 	"no_files":         workNoFiles,
+	"nameless":         workNameless,
 	"transfers":        workTransfers,
 	"identity":         workIdentity,
 	"sleep":            workSleep,
@@ -503,6 +504,33 @@ func workFiles(h *helper) {
 			must(unix.Close(must1(unix.Open(long, unix.O_RDONLY, 0))))
 			expectError(unix.Unlink("missing"), unix.ENOENT)
 		}
+	})
+}
+
+// A byte to each of: files without a name, one of which gets one; a memfd; a removed file; files that are called like one without.
+func workNameless(h *helper) {
+	write := func(fd int) { must1(unix.Write(fd, []byte{1})) }
+	create := func(name string) int { return must1(unix.Open(name, unix.O_RDWR|unix.O_CREAT, 0o600)) }
+	h.named(func() {
+		must(unix.Chdir(h.dir))
+		write(must1(unix.Open(".", unix.O_RDWR|unix.O_TMPFILE, 0o600)))
+		linked := must1(unix.Open(".", unix.O_RDWR|unix.O_TMPFILE, 0o600))
+		must(unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", linked), unix.AT_FDCWD, "linked", unix.AT_SYMLINK_FOLLOW))
+		write(linked)
+		write(must1(unix.Open("linked", unix.O_RDWR, 0)))
+		write(must1(unix.MemfdCreate("memory", 0)))
+		removed := create("removed")
+		must(unix.Unlink("removed"))
+		write(removed)
+		var stat unix.Stat_t
+		own := create("own")
+		must(unix.Fstat(own, &stat))
+		must(unix.Rename("own", fmt.Sprintf("#%d", stat.Ino)))
+		write(own)
+		write(create("#1"))
+		gone := create("#2")
+		must(unix.Unlink("#2"))
+		write(gone)
 	})
 }
 
