@@ -48,6 +48,18 @@ func OpenConsumer(pinPath, component, name string) (_ *Consumer, err error) {
 	return c, err
 }
 
+// Reconcile is Queue.Reconcile.
+func (c *Consumer) Reconcile() error {
+	numbers, err := c.generations()
+	if err != nil || len(numbers) > 1 {
+		return err // what is in the later ones is not known yet
+	}
+	return c.state.reconcile([]*Queue{c.queue})
+}
+
+// Damage is Queue.Damage, of the oldest queue.
+func (c *Consumer) Damage() []error { return c.queue.Damage() }
+
 // openState opens the queue's books and claims it.
 func (c *Consumer) openState(pinPath, component string) error {
 	parent, err := openPinPath(pinPath, false)
@@ -87,7 +99,7 @@ func (c *Consumer) adopt(n int) (*Queue, error) {
 }
 
 // ElementSize returns the size of an element in bytes.
-func (c *Consumer) ElementSize() int { return int(c.state.books().ElementSize) }
+func (c *Consumer) ElementSize() int { return c.queue.config.ElementSize }
 
 // Lanes returns how many lanes there are until the next call of Follow.
 func (c *Consumer) Lanes() int { return c.queue.config.Lanes }

@@ -186,11 +186,14 @@ func pinName(name string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(name, "."), ".", "_")
 }
 
+// maxNumber is more than any entry has: a number can be counted on for as long as anybody starts.
+const maxNumber = 1 << 30
+
 func numbersOf(entries []fs.DirEntry, prefix string) []int {
 	var numbers []int
 	for _, entry := range entries {
 		rest, ok := strings.CutPrefix(entry.Name(), prefix)
-		if n, err := strconv.Atoi(rest); ok && err == nil {
+		if n, err := strconv.Atoi(rest); ok && err == nil && strconv.Itoa(n) == rest && n >= 0 && n < maxNumber {
 			numbers = append(numbers, n)
 		}
 	}

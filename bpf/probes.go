@@ -5,6 +5,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"sync"
@@ -22,6 +23,8 @@ type ProbesConfig struct {
 	ElementSize int    // bytes of an event
 	Settings    Settings
 	Simulation  *Simulation // nil: none
+	// Valid reports whether a record of ElementSize bytes is an event; nil: each is. What is none is counted and goes no further.
+	Valid func(record []byte) bool
 
 	withoutTaskStorage bool // for tests: what older kernels do
 }
@@ -42,6 +45,8 @@ type Probes struct {
 	mu       sync.Mutex  // guards rings and attached, for those that only look
 	rings    []*Ring     // the last one is in use
 	attached *attachment // nil: nothing is
+	detached bool        // Detach was called
+	damage   []error     // what of the ring buffers that were found can't be trusted
 }
 
 // The names of the groups in the component's directory.
@@ -112,12 +117,16 @@ func (p *Probes) openRings() error {
 	if err != nil {
 		return err
 	}
-	next, replaced := 0, uint64(0)
+	next, replaced, open := 0, uint64(0), false // whether the last of them is open
 	if len(numbers) > 0 {
 		last := numbers[len(numbers)-1]
 		next = last + 1
 		if replaced, err = replacedBy(p.ringAt(last), p.spec); err != nil {
 			return err
+		}
+		if replaced > uint64(last) {
+			p.damage = append(p.damage, damaged(p.ringAt(last), probesMapRingBooks, fmt.Errorf("it has replaced those before %d", replaced)))
+			replaced = 0
 		}
 	}
 	for _, n := range numbers {
@@ -128,17 +137,17 @@ func (p *Probes) openRings() error {
 			}
 			continue
 		}
-		events, err := at.loadMap(probesMapEvents)
-		if err != nil {
-			return shapeError(at, probesMapEvents, err)
-		}
-		size := events.MaxEntries()
-		_ = events.Close()
-		if err := p.addRing(n, size); err != nil {
+		open = false
+		switch err := p.adoptRing(n); {
+		case errors.As(err, new(*DamageError)):
+			p.damage = append(p.damage, err) // it stays as it is, and another one takes its place
+		case err != nil:
 			return err
+		default:
+			open = true
 		}
 	}
-	if len(p.rings) > 0 && p.Ring().Capacity() == uint64(p.config.RingSize) {
+	if open && p.Ring().Capacity() == uint64(p.config.RingSize) {
 		return nil
 	}
 	return p.addRing(next, p.config.RingSize)
@@ -146,12 +155,32 @@ func (p *Probes) openRings() error {
 
 func (p *Probes) ringAt(n int) place { return p.dir.join(fmt.Sprintf("%s-%d", probesRing, n)) }
 
+func (p *Probes) adoptRing(n int) error {
+	at := p.ringAt(n)
+	events, err := at.loadMap(probesMapEvents)
+	if errors.Is(err, fs.ErrNotExist) {
+		return damaged(at, probesMapEvents, errors.New("its pin was removed, and what waited in it is gone"))
+	}
+	if err != nil {
+		return shapeError(at, probesMapEvents, err)
+	}
+	size := events.MaxEntries()
+	_ = events.Close()
+	return p.addRing(n, size)
+}
+
+// Damage returns what of the ring buffers that an earlier process left can't be trusted, and was left out or mended.
+func (p *Probes) Damage() []error { return p.damage }
+
 func (p *Probes) addRing(n int, size uint32) error {
 	ring, err := openRing(p.ringAt(n), ringSpecs(p.spec, size), p.config.ElementSize)
 	if err != nil {
 		return err
 	}
-	ring.number = n
+	ring.number, ring.valid = n, p.config.Valid
+	if ring.mended != nil {
+		p.damage = append(p.damage, ring.mended)
+	}
 	p.rings = append(p.rings, ring)
 	return nil
 }
@@ -179,6 +208,9 @@ func (p *Probes) DropOlderRing() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ring := p.rings[0]
+	if ring.damage != nil {
+		return ring.damage
+	}
 	p.rings[len(p.rings)-1].inherit(ring)
 	p.rings = p.rings[1:]
 	defer ring.Close()
@@ -228,7 +260,7 @@ func (p *Probes) Attach() error {
 	delete(probes, probesProgFindSelf)
 	// Programs of before write to the ring buffer of before. And under other settings they may have noted the start of a
 	// call whose end they were not to look at, which must not be taken for that of a later one.
-	goOn := p.OlderRing() == nil && settings.Filter == current.Filter && settings.Rule == current.Rule
+	goOn := p.OlderRing() == nil && p.Ring().group.adopted && settings.Filter == current.Filter && settings.Rule == current.Rule
 	attached, err := attach(p.dir, probes, current.Generation, next, goOn)
 	if err != nil {
 		return err
@@ -346,6 +378,9 @@ func (p *Probes) forgetOwners(attached uint32) error {
 
 // Detach stops the probes. When it returns none of them is running, so the ring buffer gets nothing more.
 func (p *Probes) Detach() error {
+	p.mu.Lock()
+	p.detached = true
+	p.mu.Unlock()
 	var settings probesKpSettings
 	at := p.state.maps[probesMapDataSettings]
 	err := at.Lookup(uint32(0), &settings)

@@ -56,6 +56,8 @@ type Queue struct {
 	programs   *ebpf.Collection
 	outgoing   memory // where it is pushed to
 	inFlight   memory
+	mended     []error // what was missing when it was opened, and was made anew
+	slabMade   bool    // … the memory of what is in flight among it
 }
 
 // Config returns the queue's shape; its capacity is rounded up to a multiple of the lanes.
@@ -113,14 +115,22 @@ type InFlight struct {
 }
 
 // Pop moves up to max elements, at most MaxBatch, of a lane into flight and returns them. If there are elements in flight it
-// returns those; after a restart they may be what an earlier process popped and did not acknowledge.
+// returns those; after a restart they may be what an earlier process popped and did not acknowledge. It fails with a
+// DamageError where more is in flight than can be.
 func (q *Queue) Pop(lane, max int) (InFlight, error) {
+	books := q.state.books()
+	if err := q.state.checkInFlight(lane); err != nil {
+		return InFlight{}, err
+	}
 	n, err := run(q.programs.Programs[queueProgPop], uint64(lane), uint64(max), q.generation)
 	if err != nil {
 		return InFlight{}, err
 	}
+	if err := q.state.checkInFlight(lane); err != nil {
+		return InFlight{}, err
+	}
+	n = min(n, MaxBatch) // whatever somebody writes into the books in this moment
 	start := lane * MaxBatch * q.config.ElementSize
-	books := q.state.books()
 	return InFlight{
 		Data:     q.inFlight.bytes[start : start+n*q.config.ElementSize],
 		Source:   books.Id + uint64(lane),
@@ -141,6 +151,11 @@ func (q *Queue) Oldest(lane int) ([]byte, error) {
 		start := lane * MaxBatch * q.config.ElementSize
 		return append([]byte(nil), q.inFlight.bytes[start:start+q.config.ElementSize]...), nil
 	}
+	return q.peek(lane)
+}
+
+// peek returns a copy of the element that has waited longest in a lane, nil where none waits.
+func (q *Queue) peek(lane int) ([]byte, error) {
 	element := make([]byte, q.config.ElementSize)
 	switch err := q.group.maps[laneName(lane)].Lookup(nil, element); {
 	case errors.Is(err, ebpf.ErrKeyNotExist):
@@ -173,10 +188,12 @@ func (q *Queue) Disclaim() { q.state.unlock() }
 func (q *Queue) Ack(lane int) { atomic.StoreUint64(&q.state.books().Lane[lane].InFlight, 0) }
 
 // QueueBooks is the account of a queue, over its whole life, all generations and processes:
-// Received = Filtered + DeadLettered + DroppedNewest + DroppedOldest + DroppedOverLimit + Delivered + Queued + InFlight.
+// Received = Filtered + DeadLettered + DroppedNewest + DroppedOldest + DroppedOverLimit + Delivered + Queued + InFlight + Lost.
 type QueueBooks struct {
 	Received, Filtered, DeadLettered, Delivered, Queued, InFlight uint64
 	DroppedNewest, DroppedOldest, DroppedOverLimit                uint64
+	// Lost elements waited or were in flight where somebody has removed the pins.
+	Lost uint64
 	// Redelivered elements came a second time, were recognised, and are in Received once.
 	Redelivered uint64
 }
@@ -200,6 +217,7 @@ func (s *queueState) account() QueueBooks {
 		total.InFlight += lane.InFlight
 		total.Delivered += lane.Delivered
 		total.Queued += lane.Queued
+		total.Lost += lane.Lost
 	}
 	return total
 }
@@ -212,21 +230,29 @@ func (s *queueState) lane(i int) QueueBooks {
 	lane := &s.books().Lane[i]
 	for {
 		popped, inFlight, dropped := atomic.LoadUint64(&lane.Popped), atomic.LoadUint64(&lane.InFlight), atomic.LoadUint64(&lane.DroppedOldest)
+		lostQueued, lostInFlight := atomic.LoadUint64(&lane.LostQueued), atomic.LoadUint64(&lane.LostInFlight)
 		books := QueueBooks{
 			DroppedNewest:    atomic.LoadUint64(&lane.DroppedNewest),
 			DroppedOldest:    dropped,
 			DroppedOverLimit: atomic.LoadUint64(&lane.DroppedOverLimit),
 			InFlight:         inFlight,
-			Delivered:        popped - inFlight,
-		}
-		if pushed := atomic.LoadUint64(&lane.Pushed); pushed > popped+dropped { // others count a moment after they push
-			books.Queued = pushed - popped - dropped
+			Delivered:        beyond(popped, inFlight, lostInFlight),
+			Queued:           beyond(atomic.LoadUint64(&lane.Pushed), popped, dropped, lostQueued), // others count a moment after they push
+			Lost:             lostQueued + lostInFlight,
 		}
 		// A program may have run in between; then these numbers are of different moments.
 		if popped == atomic.LoadUint64(&lane.Popped) && dropped == atomic.LoadUint64(&lane.DroppedOldest) {
 			return books
 		}
 	}
+}
+
+// beyond returns what of n is left after each of these, and never less than 0.
+func beyond(n uint64, taken ...uint64) uint64 {
+	for _, t := range taken {
+		n -= min(t, n)
+	}
+	return n
 }
 
 // Memory returns what the queue costs in kernel memory, in bytes.

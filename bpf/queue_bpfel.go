@@ -33,6 +33,8 @@ type queueKpBooks struct {
 		DroppedOverLimit uint64
 		InFlight         uint64
 		Generation       uint64
+		LostQueued       uint64
+		LostInFlight     uint64
 	}
 	Source [1024]struct {
 		_    structs.HostLayout

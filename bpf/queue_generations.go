@@ -90,22 +90,30 @@ func OpenQueue(dir *Directory, name string, config QueueConfig) (queue *Queue, o
 		return nil, nil, err
 	}
 	var current, next int
+	var damage []error
 	for _, n := range numbers {
 		next = n + 1
 		q, err := adoptQueue(dir.join(generationName(name, n)), state, n, true)
 		if errors.Is(err, fs.ErrNotExist) { // whoever drained it has removed it just now
 			continue
 		}
+		if errors.As(err, new(*DamageError)) {
+			damage = append(damage, err)
+			continue
+		}
 		if err != nil {
 			return nil, older, err
 		}
 		older, current = append(older, q), n
+		damage = append(damage, q.mended...)
 	}
+	next = max(next, state.afterGenerations())
 	if last := len(older) - 1; last >= 0 && older[last].config == config && current == next-1 {
 		queue, older = older[last], older[:last]
 	} else if queue, err = openQueue(dir.join(generationName(name, next)), state, next, config, openGroup, true); err != nil {
 		return nil, older, err
 	}
+	queue.mended = damage
 	if err := queue.offer(); err != nil {
 		err = errors.Join(err, queue.group.abandon())
 		queue.Close()
@@ -195,6 +203,11 @@ func newQueueState(group *group, elementSize int) (*queueState, error) {
 		state.release()
 		return nil, err
 	}
+	if books.Id&0xff != 0 { // for the lanes
+		err := damaged(group.place, queueMapBooks, fmt.Errorf("its id is %#x", books.Id))
+		state.release()
+		return nil, err
+	}
 	state.sources = newSources(books.Source[:])
 	return state, nil
 }
@@ -238,14 +251,25 @@ func adoptQueue(at place, state *queueState, generation int, pushing bool) (*Que
 }
 
 func openPinnedQueue(at place, state *queueState, generation int, pushing bool) (*Queue, error) {
+	mended, slabMade, err := mend(at, state)
+	if err != nil {
+		return nil, err
+	}
 	shape, err := shapeOf(at)
 	if err != nil {
 		return nil, err
 	}
+	if size := state.books().ElementSize; shape.ElementSize != int(size) {
+		return nil, shapeError(at, laneName(0), fmt.Errorf("elements of %d bytes, its books say %d", shape.ElementSize, size))
+	}
 	adopt := func(at place, specs map[string]*ebpf.MapSpec, _ func(map[string]*ebpf.Map) error) (*group, error) {
 		return adoptGroup(at, specs)
 	}
-	return openQueue(at, state, generation, shape, adopt, pushing)
+	q, err := openQueue(at, state, generation, shape, adopt, pushing)
+	if err == nil {
+		q.mended, q.slabMade = mended, slabMade
+	}
+	return q, err
 }
 
 type openFunc func(place, map[string]*ebpf.MapSpec, func(map[string]*ebpf.Map) error) (*group, error)

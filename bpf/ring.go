@@ -38,7 +38,10 @@ type Ring struct {
 	producer []byte     // one page with the producer position, then the data twice in a row, read-only
 	size     uint64
 	element  uint64
-	read     uint64 // position up to which records were handed out
+	valid    func(record []byte) bool // whether a record of the right size is an event; nil: each is
+	mended   error                    // what of the books was not credible when they were opened; nil: all was
+	damage   error                    // why Read finds no more records; nil: it does
+	read     uint64                   // position up to which records were handed out
 	batch    [][]byte
 	doorbell int // eventfd for Wake
 	poll     int // epoll for the ring buffer and the doorbell
@@ -57,7 +60,7 @@ type RingBooks struct {
 	Delivered   uint64 // the next component accepted them
 	Refused     uint64 // the next component refused them for good
 	Redelivered uint64 // times an event was handed on that had been handed on before
-	Foreign     uint64 // records that are no events
+	Foreign     uint64 // records that are no events; what they take is in Delivered too
 }
 
 func (b *RingBooks) add(other RingBooks) {
@@ -111,15 +114,36 @@ func openRing(at place, specs map[string]*ebpf.MapSpec, element int) (_ *Ring, e
 	if err := ring.openPoll(); err != nil {
 		return nil, err
 	}
+	if err := ring.checkPositions(); err != nil {
+		return nil, err
+	}
 	ring.read = ring.position(ring.consumer).Load()
-	ring.mendBooks()
+	ring.mended = ring.mendBooks()
 	return ring, nil
 }
 
-// mendBooks takes back the refusal that a process noted and did not live to commit.
-func (r *Ring) mendBooks() {
-	books := r.state()
-	books.Refused = min(books.Refused, r.read/r.stride()-books.Delivered)
+// checkPositions fails where nothing tells which records wait.
+func (r *Ring) checkPositions() error {
+	committed, produced := r.position(r.consumer).Load(), r.position(r.producer).Load()
+	if committed <= produced && produced-committed <= r.size && committed%recordHeader == 0 {
+		return nil
+	}
+	return damaged(r.group.place, probesMapEvents, fmt.Errorf("it was read up to position %d and written up to %d, and %d bytes fit", committed, produced, r.size))
+}
+
+// mendBooks takes back the refusal that a process noted and did not live to commit. It returns an error where it has to
+// mend more than that, so that no total falls and nothing is taken for new that was handed on.
+func (r *Ring) mendBooks() error {
+	books, committed, produced := r.state(), r.read/r.stride(), r.position(r.producer).Load()
+	before := *books
+	books.Delivered = min(books.Delivered, committed)
+	books.Refused = min(books.Refused, committed-books.Delivered)
+	books.HandedOn = min(books.HandedOn, produced)
+	if books.Delivered == before.Delivered && books.HandedOn == before.HandedOn {
+		return nil
+	}
+	return damaged(r.group.place, probesMapRingBooks, fmt.Errorf("it has %d events delivered of %d and handed on up to position %d of %d; it goes on with %d and %d",
+		before.Delivered, committed, before.HandedOn, produced, books.Delivered, books.HandedOn))
 }
 
 // openPoll prepares Wait. The ring buffer is watched edge-triggered: what counts is that a program rings, not
@@ -169,13 +193,18 @@ func (r *Ring) Read(max int) RingBatch {
 			break // a program is filling it in at this moment
 		}
 		length := uint64(header &^ recordDiscard)
-		if header&recordDiscard != 0 || length != r.element {
+		takes := (length + recordHeader + 7) &^ 7
+		if takes > end-r.read {
+			r.damage = damaged(r.group.place, probesMapEvents, fmt.Errorf("a record of %d bytes at position %d, of %d that are written", length, r.read, end))
+			break
+		}
+		if header&recordDiscard != 0 || length != r.element || r.valid != nil && !r.valid(data[at+recordHeader:][:length:length]) {
 			if len(r.batch) > 0 {
 				break // a batch has no holes, for its numbers count on
 			}
 			// Only our programs write here and they write events; another's record is counted and passed over.
 			r.state().Foreign++
-			r.read += (length + recordHeader + 7) &^ 7
+			r.read += takes
 			r.position(r.consumer).Store(r.read)
 			batch.Sequence = r.read / r.stride()
 			continue
@@ -223,8 +252,11 @@ func (r *Ring) noteRefusal() {
 func (r *Ring) Rewind() { r.read = r.position(r.consumer).Load() }
 
 // Wait returns when an eighth of the ring buffer waits to be committed, when Wake was called, or after timeout
-// (at least 1 ms). It may return early.
+// (at least 1 ms). It may return early. It fails with a DamageError where Read has found what is no record.
 func (r *Ring) Wait(timeout time.Duration) error {
+	if r.damage != nil {
+		return r.damage
+	}
 	waits := &r.state().ReaderWaits
 	atomic.StoreUint32(waits, 1)
 	defer atomic.StoreUint32(waits, 0)

@@ -39,6 +39,9 @@ type Stats struct {
 	newcomers memory
 	sealed    memory
 	sources   *sources
+
+	damage       []error       // found when they were opened
+	damagedReads atomic.Uint64 // series that were left out of a reading
 }
 
 // OpenStats opens the stats map called name in dir, with room for at least series series. Totals that an
@@ -159,6 +162,9 @@ func (s *Stats) load(spec *ebpf.CollectionSpec) (err error) {
 	if s.sealed, err = mapMemory(s.group.maps[statsMapSealed]); err != nil {
 		return err
 	}
+	if err := s.mend(); err != nil {
+		return err
+	}
 	return s.finish()
 }
 
@@ -275,6 +281,7 @@ type StatsBooks struct {
 	Events      uint64    // added
 	Redelivered uint64    // recognised as added before, and not added again
 	Series      uint64    // made
+	Saturated   uint64    // times that something was added to a series with a sum as great as can be
 	Start       time.Time // when the account was opened
 }
 
@@ -285,6 +292,7 @@ func (s *Stats) Books() StatsBooks {
 		Events:      atomic.LoadUint64(&state.Events),
 		Redelivered: atomic.LoadUint64(&state.Redelivered),
 		Series:      atomic.LoadUint64(&state.Series),
+		Saturated:   atomic.LoadUint64(&state.Saturated),
 		Start:       time.Unix(0, int64(state.StartUnixNs)),
 	}
 }

@@ -103,6 +103,7 @@ type statsKpStatsBooks struct {
 	StartUnixNs      uint64
 	Series           uint64
 	Numbers          uint64
+	Saturated        uint64
 	Format           uint32
 	Generation       uint32
 	Delivered        uint32

@@ -5,6 +5,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 )
@@ -21,6 +22,8 @@ type StatsReader struct {
 	ids     []SeriesID
 	entries []Entry
 	ended   bool
+	all     bool           // those that can't be too
+	damaged *atomic.Uint64 // counts those that were left out
 }
 
 // readChunk is how many series are read in one call; a hash bucket of the kernel must fit in.
@@ -28,7 +31,7 @@ const readChunk = 256
 
 // Reader returns a reader of all series.
 func (s *Stats) Reader() *StatsReader {
-	return &StatsReader{stats: s.group.maps[statsMapStats], ids: make([]SeriesID, readChunk), entries: make([]Entry, readChunk)}
+	return &StatsReader{stats: s.group.maps[statsMapStats], damaged: &s.damagedReads, ids: make([]SeriesID, readChunk), entries: make([]Entry, readChunk)}
 }
 
 // Next returns the next series and, at the same index, what is in the map of them; none at the end. Both are valid until
@@ -40,11 +43,30 @@ func (r *StatsReader) Next() ([]SeriesID, []Entry, error) {
 			return nil, nil, fmt.Errorf("read stats map: %w", err)
 		}
 		r.ended = err != nil // that was the last chunk
+		if !r.all {
+			n = r.leaveOut(n)
+		}
 		if n > 0 {
 			return r.ids[:n], r.entries[:n], nil
 		}
 	}
 	return nil, nil, nil
+}
+
+// leaveOut removes from the first n series those whose totals can't be, and returns how many there are left.
+func (r *StatsReader) leaveOut(n int) int {
+	kept := 0
+	for i := range n {
+		if r.entries[i].check() != nil {
+			r.damaged.Add(1)
+			continue
+		}
+		if kept < i {
+			r.ids[kept], r.entries[kept] = r.ids[i], r.entries[i]
+		}
+		kept++
+	}
+	return kept
 }
 
 // Rewind makes the reader start anew.

@@ -102,8 +102,8 @@ struct kp_lifecycle {
 /* An event as it leaves the probes and the filter. 128 bytes. */
 struct kp_event {
 	__u64 time_ns;     /* boot-time clock, at the end of what is reported */
-	__u64 duration_ns; /* 0: none */
-	__u64 bytes;       /* bytes moved */
+	__u64 duration_ns; /* 0: none; less than 2^60 */
+	__u64 bytes;       /* bytes moved; less than 2^48 */
 	__s64 result;      /* return value, -errno on failure; exec: 0; exit: the exit status, 128 + signal if killed */
 	struct kp_process process;
 	__u16 operation;

@@ -73,7 +73,7 @@ static __always_inline void drop_oldest(void *queue, struct kp_lane *lane)
 /* Elements that wait in a lane. What others push is in the queue a moment before it is counted: hence the sign. */
 static __always_inline __s64 waiting(struct kp_lane *lane)
 {
-	return lane->pushed - lane->popped - lane->dropped_oldest;
+	return lane->pushed - lane->popped - lane->dropped_oldest - lane->lost_queued;
 }
 
 /* Says whether the element is settled: in the queue, or dropped and counted. */

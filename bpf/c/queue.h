@@ -30,7 +30,7 @@ struct kp_outgoing {
 	__u8 element[]; /* of the queue's element size */
 };
 
-/* queued = pushed - popped - dropped_oldest; delivered = popped - in_flight */
+/* queued = pushed - popped - dropped_oldest - lost_queued; delivered = popped - in_flight - lost_in_flight */
 struct kp_lane {
 	__u64 pushed;
 	__u64 popped;
@@ -39,6 +39,8 @@ struct kp_lane {
 	__u64 dropped_over_limit;
 	__u64 in_flight;  /* user space sets it to 0 when the next component has accepted them */
 	__u64 generation; /* of the queue that in_flight came from */
+	__u64 lost_queued;    /* elements that waited in a queue whose pins were removed */
+	__u64 lost_in_flight; /* likewise, in flight */
 };
 
 /* received = filtered + dead_lettered + the lanes' (pushed + dropped_newest + dropped_over_limit) */

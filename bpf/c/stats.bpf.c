@@ -102,10 +102,15 @@ __noinline int make_series(__u32 index, __u64 unix_now)
 	return 1;
 }
 
+static __always_inline __u64 sum_of(__u64 sum, __u64 more)
+{
+	return sum > KP_MOST || more > KP_MOST - sum ? KP_MOST : sum + more;
+}
+
 static __always_inline void add_durations(struct kp_totals *totals, const struct kp_delta *delta)
 {
-	totals->timed += delta->timed;
-	totals->duration_ns += delta->duration_ns;
+	totals->timed = sum_of(totals->timed, delta->timed);
+	totals->duration_ns = sum_of(totals->duration_ns, delta->duration_ns);
 	if (delta->timed && delta->shortest_ns < totals->shortest_ns)
 		totals->shortest_ns = delta->shortest_ns;
 	if (delta->timed && delta->longest_ns > totals->longest_ns)
@@ -137,12 +142,14 @@ __noinline int add_delta(__u32 index, __u64 now)
 	}
 	totals = &entry->totals;
 	totals->last_ns = now;
-	totals->events += delta->events;
-	totals->bytes += delta->bytes;
+	totals->events = sum_of(totals->events, delta->events);
+	totals->bytes = sum_of(totals->bytes, delta->bytes);
 	add_durations(totals, delta);
+	if (totals->bytes == KP_MOST || totals->duration_ns == KP_MOST)
+		book->saturated++;
 	view = &book->view[entry->series.view & (KP_VIEWS - 1)];
-	view->events += delta->events;
-	view->bytes += delta->bytes;
+	view->events = sum_of(view->events, delta->events);
+	view->bytes = sum_of(view->bytes, delta->bytes);
 	return 1;
 }
 
@@ -215,10 +222,10 @@ __noinline int move_one(__u32 from, __u32 to, __u64 unix_now)
 		totals->since_unix_ns = old->since_unix_ns;
 	if (old->last_ns > totals->last_ns)
 		totals->last_ns = old->last_ns;
-	totals->events += old->events;
-	totals->bytes += old->bytes;
-	totals->timed += old->timed;
-	totals->duration_ns += old->duration_ns;
+	totals->events = sum_of(totals->events, old->events);
+	totals->bytes = sum_of(totals->bytes, old->bytes);
+	totals->timed = sum_of(totals->timed, old->timed);
+	totals->duration_ns = sum_of(totals->duration_ns, old->duration_ns);
 	if (old->shortest_ns < totals->shortest_ns)
 		totals->shortest_ns = old->shortest_ns;
 	if (old->longest_ns > totals->longest_ns)
@@ -263,11 +270,11 @@ __noinline int retire_one(__u32 index, __u32 uncertain)
 	if (bpf_map_delete_elem(&stats, &delta->id))
 		return 0;
 	view = &book->view[number];
-	view->retired_events += events;
-	view->retired_bytes += bytes;
+	view->retired_events = sum_of(view->retired_events, events);
+	view->retired_bytes = sum_of(view->retired_bytes, bytes);
 	if (uncertain) {
-		view->uncertain_events += events;
-		view->uncertain_bytes += bytes;
+		view->uncertain_events = sum_of(view->uncertain_events, events);
+		view->uncertain_bytes = sum_of(view->uncertain_bytes, bytes);
 	}
 	return 1;
 }

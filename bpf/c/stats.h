@@ -14,6 +14,9 @@
 #define KP_VIEWS 64 /* a power of two */
 #define KP_DESCRIPTION 131072 /* bytes of struct kp_description */
 
+/* The most that a sum can be: a point says it with a sign. A sum that reaches it stays there, and never goes back. */
+#define KP_MOST ((1ULL << 63) - 1)
+
 /*
  * Durations, by the base-2 exponential scheme of OpenTelemetry at scale 3, in seconds: bucket i counts
  * durations in (2^((i+KP_BUCKET_OFFSET)/8), 2^((i+1+KP_BUCKET_OFFSET)/8)] seconds, from 0.9 ns to 2 years;
@@ -150,6 +153,7 @@ struct kp_stats_books {
 	__u64 start_unix_ns; /* wall clock when these books were opened */
 	__u64 series;        /* made, ever */
 	__u64 numbers;       /* given to series, ever: the last one that was */
+	__u64 saturated;     /* times that something was added to a series with a sum at KP_MOST */
 	__u32 format;        /* KP_STATS_FORMAT */
 	__u32 generation;    /* new series belong to it */
 	__u32 delivered;     /* generations before this one are done with; one at most is not */

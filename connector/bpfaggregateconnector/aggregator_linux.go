@@ -134,7 +134,9 @@ func (a *aggregator) addTo(account *account, v *view, e *event.Event, now uint64
 		return // it has none
 	}
 	account.timed++
-	account.duration += ns
+	if account.duration += ns; account.duration < ns {
+		account.duration = math.MaxUint64
+	}
 	account.shortest = min(account.shortest, ns)
 	account.longest = max(account.longest, ns)
 	var bucket int

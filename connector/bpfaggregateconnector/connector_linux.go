@@ -41,7 +41,9 @@ type aggregateConnector struct {
 	registries []*registry // by view
 
 	refused  health.Recent // batches of sources that there is no room for
+	damaged  health.Recent // series whose totals can't be
 	dropped  atomic.Uint64 // events
+	leftOut  uint64        // as stats.Damaged was at the last look
 	exporter *exporter
 	stop     chan struct{} // closed: no more exports
 	lifetime context.Context
@@ -76,7 +78,7 @@ func (c *aggregateConnector) Start(_ context.Context, host component.Host) error
 	losses := health.NewLosses(c.config.Health, c.losses()...)
 	c.worker.Go(func() {
 		health.Watch(stop, host, c.set.Logger, "connector "+c.set.ID.String(), func(now time.Time) error {
-			return errors.Join(c.refused.Check(now), losses.Check(now))
+			return errors.Join(c.refused.Check(now), losses.Check(now), c.checkState(now))
 		})
 	})
 	return nil
@@ -109,6 +111,10 @@ func (c *aggregateConnector) open() error {
 func (c *aggregateConnector) openStats() (err error) {
 	if c.stats, err = bpf.OpenStats(c.dir, "stats", c.capacity()); err != nil {
 		return err
+	}
+	if damage := c.stats.Damage(); damage != nil {
+		c.damaged.Note(c.now(), damage)
+		c.set.Logger.Error("pinned state is damaged", zap.Error(damage))
 	}
 	sealed, err := c.stats.SealedSeries()
 	if err != nil || sealed == 0 || c.config.Temporality == Delta {
@@ -253,6 +259,14 @@ func (c *aggregateConnector) observe() (err error) {
 	register(t.RegisterKernelpipeAggregateEventsCallback, func() uint64 { return c.stats.Books().Events })
 	register(t.RegisterKernelpipeAggregateRedeliveredCallback, func() uint64 { return c.stats.Books().Redelivered })
 	register(t.RegisterKernelpipeAggregateMemoryCallback, c.stats.Memory)
+	register(t.RegisterKernelpipeAggregateSaturatedCallback, func() uint64 { return c.stats.Books().Saturated })
+	register(t.RegisterKernelpipeAggregateDamagedCallback, c.stats.Damaged)
+	register(t.RegisterKernelpipeAggregatePinsRemovedCallback, func() uint64 {
+		if c.checkPins() != nil {
+			return 1
+		}
+		return 0
+	})
 	register(t.RegisterKernelpipeAggregateSourcesCallback, func() uint64 { return uint64(c.stats.Sources()) })
 	byView(t.RegisterKernelpipeAggregateSeriesCallback, func(r *registry) uint64 { return uint64(r.active.Load()) })
 	byView(t.RegisterKernelpipeAggregateExpiredCallback, func(r *registry) uint64 { return r.expired.Load() })
@@ -345,6 +359,23 @@ func (c *aggregateConnector) export(ctx context.Context) error {
 		c.telemetry.KernelpipeAggregateExportFailures.Add(ctx, 1, metric.WithAttributes(c.attribute()))
 	}
 	return err
+}
+
+// checkState reports what is wrong with the pinned state while it is in use. One goroutine calls it.
+func (c *aggregateConnector) checkState(now time.Time) error {
+	if n := c.stats.Damaged(); n > c.leftOut {
+		c.damaged.Note(now, fmt.Errorf("series were left out %d times, as their totals can't be: another process has written into the pinned stats map", n-c.leftOut))
+		c.leftOut = n
+	}
+	return errors.Join(c.damaged.Check(now), c.checkPins())
+}
+
+// checkPins reports whether pins were removed while the connector has them open.
+func (c *aggregateConnector) checkPins() error {
+	if err := c.dir.CheckPins(); err != nil {
+		return err // that is the reason for all
+	}
+	return c.stats.CheckPins()
 }
 
 // Shutdown exports a last time; upstream has stopped before. What can't be exported until ctx or the shutdown_timeout ends

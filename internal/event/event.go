@@ -106,20 +106,25 @@ func (e *Event) HasName() bool {
 	return e.Category == CategoryFilesystem || e.Category == CategoryProcess && e.Operation == ProcessExec
 }
 
-// Validate reports what makes this an event that no component can work on: another version of the format
-// or an unknown category. An unknown operation is none: it has a name made from its number.
+// The most that one event can have moved and lasted. No kernel reports more; what another program writes may.
+const (
+	MaxBytes    = 1<<48 - 1 // 256 TiB
+	MaxDuration = 1<<60 - 1 // ns: 36 years
+)
+
+// Validate reports what makes this an event that no component can work on: another version of the format, an unknown
+// category, or more bytes or time than there can be. Operations unknown to this version are valid: they have a name made
+// from their number.
 func (e *Event) Validate() error {
-	if e.Version == Version && e.Category.Valid() {
+	switch {
+	case e.Version != Version:
+		return fmt.Errorf("format version %d, expected %d: was it made by another version of kernelpipe?", e.Version, Version)
+	case !e.Category.Valid():
+		return fmt.Errorf("unknown category %d", uint8(e.Category))
+	case e.Bytes <= MaxBytes && e.Duration <= MaxDuration:
 		return nil
 	}
-	return e.invalid() // a function of its own, so that this one is inlined
-}
-
-func (e *Event) invalid() error {
-	if e.Version != Version {
-		return fmt.Errorf("format version %d, expected %d: was it made by another version of kernelpipe?", e.Version, Version)
-	}
-	return fmt.Errorf("unknown category %d", uint8(e.Category))
+	return fmt.Errorf("%d bytes in %d ns, and one event has at most %d bytes and %d ns", e.Bytes, e.Duration, uint64(MaxBytes), uint64(MaxDuration))
 }
 
 // Known says which parts of a Context are set, or cut; enum kp_known.

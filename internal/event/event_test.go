@@ -152,6 +152,20 @@ func TestValidateEvent(t *testing.T) {
 	assert.ErrorContains(t, e.Validate(), "format version 1, expected 2")
 	e.Version, e.Category = Version, 5
 	assert.ErrorContains(t, e.Validate(), "unknown category 5")
+	for _, most := range []struct{ bytes, duration uint64 }{{MaxBytes, 0}, {0, MaxDuration}} {
+		e = connect()
+		e.Bytes, e.Duration = most.bytes, most.duration
+		require.NoError(t, e.Validate())
+		for _, more := range []uint64{1, 1 << 62, 1 << 63} {
+			if e.Bytes = most.bytes; most.bytes > 0 {
+				e.Bytes += more
+			}
+			if e.Duration = most.duration; most.duration > 0 {
+				e.Duration += more
+			}
+			assert.ErrorContains(t, e.Validate(), " bytes in ", "and not one that makes a sum negative")
+		}
+	}
 }
 
 func TestMissing(t *testing.T) {

@@ -36,6 +36,9 @@ func decodeRecord(record plog.LogRecord, e *Enriched) (size int, err error) {
 	if r.nameCut { // the flags of the record may come after its name
 		e.Event.Flags |= FlagNameCut
 	}
+	if err := e.Event.Validate(); err != nil {
+		return 0, refuse(ReasonEvent, 1, "%s", err)
+	}
 	return r.size, nil
 }
 

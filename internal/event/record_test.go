@@ -141,7 +141,7 @@ func TestRecordsRoundTrip(t *testing.T) {
 }
 
 func TestDurationRoundTrip(t *testing.T) {
-	for _, duration := range []uint64{1, 999, 1_000_000_001, 1<<53 - 1, 1<<53 + 1, 1<<63 + 1, math.MaxUint64} {
+	for _, duration := range []uint64{1, 999, 1_000_000_001, 1<<53 - 1, 1<<53 + 1, MaxDuration} {
 		e := connect()
 		e.Duration = duration
 		batches, refused := decodeAll(t, Encode(EncodingRecords, Batch{Size: Size, Data: Bytes([]Event{e})}, Clock{}))
@@ -312,6 +312,8 @@ func FuzzEncodeRecords(f *testing.F) {
 			batch := Batch{Size: size, Data: append([]byte(nil), data[:size]...)}
 			batch.At(0).Version = Version
 			batch.At(0).Category = Categories()[batch.At(0).Category%4]
+			batch.At(0).Bytes &= MaxBytes
+			batch.At(0).Duration &= MaxDuration
 			logs := Encode(EncodingRecords, batch, Clock{})
 			for key, value := range onlyRecord(logs).Attributes().All() {
 				if value.Type() == pcommon.ValueTypeStr {

@@ -12,7 +12,7 @@ func Tolerated(err error) error { return tolerated{err} }
 
 // Serious returns err without what is tolerated of it; nil: nothing else.
 func Serious(err error) error {
-	switch e := err.(type) { // wrapped as a whole, an error is serious
+	switch e := err.(type) { //nolint:errorlint // wrapped as a whole, an error is serious
 	case tolerated:
 		return nil
 	case interface{ Unwrap() []error }:
@@ -28,7 +28,7 @@ func Serious(err error) error {
 
 // count returns how many errors are joined in err.
 func count(err error) int {
-	joined, ok := err.(interface{ Unwrap() []error })
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // only what is joined counts, not what is wrapped
 	if !ok {
 		if err == nil {
 			return 0

@@ -123,6 +123,10 @@ func (d *Drain) claim() error {
 		consumer.Close()
 		return fmt.Errorf("its elements have %d bytes, which are no events", size)
 	}
+	if err := errors.Join(append(consumer.Damage(), consumer.Reconcile())...); err != nil {
+		d.logger.Error("pinned state is damaged", zap.String("queue", d.name()), zap.Error(err))
+		componentstatus.ReportStatus(d.host, componentstatus.NewRecoverableErrorEvent(fmt.Errorf("queue %s: %w", d.name(), err)))
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.consumer = consumer

@@ -114,11 +114,16 @@ func (s *Stage) enqueueChunk(ctx context.Context, chunk event.Batch) error {
 		s.queue.Skip(i)
 	}
 	for i := settled; i < n; i++ {
-		if out := s.queue.Outgoing(i); s.settings.Work(chunk, i, out) {
-			s.queue.SetLane(i, bpf.Verdict(s.lane(chunk, i)), s.limit(out))
-		} else {
+		out := s.queue.Outgoing(i)
+		if !s.settings.Work(chunk, i, out) {
 			s.queue.SetVerdict(i, bpf.Filtered)
+			continue
 		}
+		lane, err := s.workingLane(chunk, i)
+		if err != nil {
+			return err
+		}
+		s.queue.SetLane(i, bpf.Verdict(lane), s.limit(out))
 	}
 	return s.push(ctx, chunk, n)
 }
@@ -126,6 +131,7 @@ func (s *Stage) enqueueChunk(ctx context.Context, chunk event.Batch) error {
 // push settles the n entries that are prepared, waiting for room where the configuration says so.
 func (s *Stage) push(ctx context.Context, chunk event.Batch, n int) error {
 	onFull := map[OnFull]bpf.OnFull{Block: bpf.Block, DropNewest: bpf.DropNewest, DropOldest: bpf.DropOldest, DropLowPriority: bpf.DropNewest}[s.settings.Queue.OnFull]
+	breaks := s.breaks.Load()
 	var deadline time.Time
 	wait := s.patience()
 	for first := 0; ; {
@@ -152,6 +158,9 @@ func (s *Stage) push(ctx context.Context, chunk event.Batch, n int) error {
 		}
 		if err := s.waitForRoom(ctx, wait, deadline); err != nil {
 			return err
+		}
+		if s.breaks.Load() != breaks {
+			return errBroken // it may be the lane that has no room: tried again, the rest goes to another
 		}
 		wait = min(2*wait, patience)
 	}

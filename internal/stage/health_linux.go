@@ -19,7 +19,7 @@ func (s *Stage) watchHealth() {
 	judge := newJudge(s.settings.Health, &books, more...)
 	s.watch.Go(func() {
 		health.Watch(s.ended, s.host, s.logger, s.settings.Name, func(now time.Time) error {
-			err := s.refused.Check(now)
+			err := errors.Join(s.refused.Check(now), s.invalid.Check(now), s.checkPins())
 			if s.settings.Health != (HealthConfig{}) {
 				books = s.Books()
 				err = errors.Join(err, judge.check(now, s.queue.Config().Capacity))
@@ -27,6 +27,21 @@ func (s *Stage) watchHealth() {
 			return err
 		})
 	})
+}
+
+// checkPins reports whether pins were removed while the stage has them open.
+func (s *Stage) checkPins() error {
+	err := s.dir.CheckPins()
+	if err == nil { // else there is one reason for all
+		err = s.queue.CheckPins()
+	}
+	if err == nil && s.deadLetter != nil {
+		err = s.deadLetter.queue.CheckPins()
+	}
+	if err == nil && s.settings.CheckPins != nil {
+		err = s.settings.CheckPins()
+	}
+	return err
 }
 
 // judge judges the books of a stage from one look to the next.
@@ -44,6 +59,7 @@ func newJudge(config HealthConfig, books *Books, more ...health.Counter) *judge 
 		dropped(DropOldest, func() uint64 { return books.DroppedOldest }),
 		dropped(DropLowPriority, func() uint64 { return books.DroppedLowPriority }),
 		deadLettered(func() uint64 { return books.DeadLettered }),
+		{Lost: "were lost with the pins of their queue", Remedy: "let no other process remove what is pinned", Read: func() uint64 { return books.Lost }},
 	}
 	return &judge{config: config, books: books, losses: health.NewLosses(config.Losses(), append(counters, more...)...)}
 }

@@ -2,9 +2,23 @@ package stage
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
 )
+
+var errBroken = errors.New("the pinned state of the component's queue is damaged, so it takes no events; see its status")
+
+// workingLane picks the lane of an event among those that can be delivered.
+func (s *Stage) workingLane(chunk event.Batch, i int) (uint32, error) {
+	lane, lanes := s.lane(chunk, i), uint32(s.settings.Queue.Lanes)
+	for n := range lanes {
+		if next := (lane + n) % lanes; !s.broken[next].Load() {
+			return next, nil
+		}
+	}
+	return 0, errBroken
+}
 
 // lane picks the lane of an event. Where the event's number is known the choice depends on nothing else, so
 // that a batch that is handed in again falls to the same lanes.

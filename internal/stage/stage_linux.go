@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/config/configretry"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -54,6 +55,8 @@ type Settings struct {
 	Next consumer.Logs
 	// Prepare is called for each batch before Work; nil: there is nothing to prepare.
 	Prepare Prepare
+	// CheckPins reports whether what else the component has pinned is there still; nil: it has nothing else.
+	CheckPins func() error
 	// Work is done on each event on its way into the queue.
 	Work Work
 }
@@ -76,7 +79,10 @@ type Stage struct {
 	filled  []chan struct{}
 	room    chan struct{}
 
-	refused health.Recent // batches of sources that there is no room for
+	refused health.Recent             // batches of sources that there is no room for
+	invalid health.Recent             // elements of the queue that are no events
+	breaks  atomic.Int32              // how often a lane became one of broken
+	broken  [bpf.MaxLanes]atomic.Bool // lanes that can't be delivered
 	losses  []health.Counter
 	foreign atomic.Uint64 // log records that hold no events
 
@@ -128,12 +134,17 @@ func (s *Stage) begin() error {
 	}); err != nil {
 		return err
 	}
+	for i := range s.broken {
+		s.broken[i].Store(false)
+	}
+	s.report(s.queue.Damage()...)
 	if s.settings.Next == nil { // what is in there is left to the process that drains it
 		s.closeOlder()
 	} else {
 		if err := s.queue.Claim(); err != nil {
 			return err
 		}
+		s.report(s.queue.Reconcile(s.older))
 		if s.deadLetter, err = openDeadLetter(s.dir, s.settings.Name, s.settings.DeadLetter, s.logger); err != nil {
 			return err
 		}
@@ -146,6 +157,14 @@ func (s *Stage) begin() error {
 	}
 	s.startWorkers()
 	return nil
+}
+
+// report tells what of the pinned state was found missing or wrong. All else goes on.
+func (s *Stage) report(damage ...error) {
+	if err := errors.Join(damage...); err != nil {
+		s.logger.Error("pinned state is damaged", zap.Error(err))
+		componentstatus.ReportStatus(s.host, componentstatus.NewRecoverableErrorEvent(fmt.Errorf("%s: %w", s.settings.Name, err)))
+	}
 }
 
 func (s *Stage) startWorkers() {

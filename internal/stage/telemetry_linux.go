@@ -14,10 +14,12 @@ import (
 )
 
 // Books is the account of a stage, over the life of what is pinned: Received = Delivered + Filtered +
-// DroppedNewest + DroppedOldest + DroppedLowPriority + DeadLettered + Queued + InFlight.
+// DroppedNewest + DroppedOldest + DroppedLowPriority + Lost + DeadLettered + Queued + InFlight.
 type Books struct {
 	Received, Delivered, Filtered, DeadLettered, Queued, InFlight, Redelivered uint64
 	DroppedNewest, DroppedOldest, DroppedLowPriority                           uint64
+	// Lost events waited in a queue whose pins somebody has removed.
+	Lost uint64
 }
 
 // Books returns the account. It balances exactly when nothing moves.
@@ -38,6 +40,7 @@ func (s *Stage) Books() Books {
 		DroppedNewest:      queue.DroppedNewest,
 		DroppedOldest:      queue.DroppedOldest,
 		DroppedLowPriority: queue.DroppedOverLimit,
+		Lost:               queue.Lost,
 		DeadLettered:       queue.DeadLettered + letters,
 		Queued:             queue.Queued,
 		InFlight:           queue.InFlight,
@@ -119,6 +122,12 @@ func (s *Stage) observe() (err error) {
 	register(t.RegisterKernelpipeStageInFlightCallback, func() uint64 { return s.Books().InFlight })
 	register(t.RegisterKernelpipeStageCapacityCallback, func() uint64 { return uint64(s.queue.Config().Capacity) })
 	register(t.RegisterKernelpipeStageMemoryCallback, func() uint64 { return s.memory() })
+	register(t.RegisterKernelpipeStagePinsRemovedCallback, func() uint64 {
+		if s.checkPins() != nil {
+			return 1
+		}
+		return 0
+	})
 	register(t.RegisterKernelpipeStageSourcesCallback, func() uint64 { return uint64(s.queue.Sources()) })
 	if d := s.deadLetter; d != nil {
 		register(t.RegisterKernelpipeStageDeadLetterCapacityCallback, func() uint64 { return uint64(d.queue.Config().Capacity) })
@@ -136,16 +145,19 @@ func (s *Stage) observe() (err error) {
 		t.RegisterKernelpipeStageDeadLetterDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
 			if d := s.deadLetter; d != nil {
 				books := d.queue.Books()
-				observeDropped(o, stage, map[OnFull]uint64{DropNewest: books.DroppedNewest, DropOldest: books.DroppedOldest})
+				observeDropped(o, stage, map[OnFull]uint64{DropNewest: books.DroppedNewest, DropOldest: books.DroppedOldest, pinsRemoved: books.Lost})
 			}
 			return nil
 		}),
 		t.RegisterKernelpipeStageDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
 			books := s.Books()
-			observeDropped(o, stage, map[OnFull]uint64{DropNewest: books.DroppedNewest, DropOldest: books.DroppedOldest, DropLowPriority: books.DroppedLowPriority})
+			observeDropped(o, stage, map[OnFull]uint64{DropNewest: books.DroppedNewest, DropOldest: books.DroppedOldest, DropLowPriority: books.DroppedLowPriority, pinsRemoved: books.Lost})
 			return nil
 		}))
 }
+
+// pinsRemoved is the reason of what was lost with the pins of a queue.
+const pinsRemoved OnFull = "pins_removed"
 
 func observeDropped(o metric.Int64Observer, stage attribute.KeyValue, dropped map[OnFull]uint64) {
 	for reason, count := range dropped {

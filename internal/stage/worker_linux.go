@@ -1,10 +1,13 @@
 package stage
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
@@ -87,6 +90,8 @@ func (s *Stage) deliverOne(queue *bpf.Queue, lane int, redelivered bool) (int, e
 	}
 	popped, err := queue.Pop(lane, bpf.MaxBatch)
 	if err != nil {
+		s.broken[lane].Store(true)
+		s.breaks.Add(1)
 		s.fail(fmt.Errorf("read lane %d of the queue: %w", lane, err))
 		return 0, err
 	}
@@ -97,13 +102,44 @@ func (s *Stage) deliverOne(queue *bpf.Queue, lane int, redelivered bool) (int, e
 	if batch.Len() == 0 {
 		return 0, nil
 	}
-	letters, err := s.delivery.deliver(batch)
+	letters := 0
+	err = s.runs(batch, func(run event.Batch) error {
+		more, err := s.delivery.deliver(run)
+		letters += more
+		return err
+	})
 	if err != nil {
 		s.fail(err)
 		return 0, err
 	}
 	s.deadLetter.acknowledge(queue, lane, letters)
 	return batch.Len(), nil
+}
+
+// runs shows a batch, in parts where something between is no event: our programs push only events, others may push anything.
+func (s *Stage) runs(batch event.Batch, visit func(event.Batch) error) error {
+	first := 0
+	flush := func(end int) error {
+		run := batch
+		run.Sequence += uint64(first)
+		if run.Data = batch.Data[first*batch.Size : end*batch.Size]; len(run.Data) == 0 {
+			return nil
+		}
+		return visit(run)
+	}
+	for i := range batch.Len() {
+		invalid := batch.At(i).Validate()
+		if invalid == nil {
+			continue
+		}
+		if err := flush(i); err != nil {
+			return err
+		}
+		first = i + 1
+		s.invalid.Note(time.Now(), fmt.Errorf("an element of the queue is no event, and goes no further: %w", invalid))
+		s.telemetry.KernelpipeStageInvalid.Add(context.Background(), 1, metric.WithAttributes(attribute.String("stage", s.settings.Name)))
+	}
+	return flush(batch.Len())
 }
 
 // fail reports what ends a worker, unless it is the end of the stage.

@@ -50,6 +50,7 @@ func newProcessor(set processor.Settings, config *Config, next consumer.Logs) *e
 		Encoding:        config.Encoding,
 		Next:            next,
 		Prepare:         func(batch event.Batch) error { return p.enricher.prepare(batch) },
+		CheckPins:       p.checkTable,
 		Work:            func(batch event.Batch, i int, out []byte) bool { return p.enricher.work(batch, i, out) },
 	})
 	return p
@@ -98,6 +99,16 @@ func (p *enrichProcessor) openTable() (err error) {
 		p.details.table = p.table
 	}
 	return nil
+}
+
+func (p *enrichProcessor) checkTable() error {
+	if p.table == nil {
+		return nil
+	}
+	if err := p.tableDir.CheckPins(); err != nil {
+		return err
+	}
+	return p.table.CheckPins()
 }
 
 // leaveTable says what becomes of the table when the processor is stopped. One that is not kept, and that no event has ever asked,

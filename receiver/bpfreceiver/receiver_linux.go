@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/receiver"
 	"go.uber.org/zap"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/health"
 	"github.com/kernelpipe/kernelpipe/internal/stage"
 	"github.com/kernelpipe/kernelpipe/receiver/bpfreceiver/internal/metadata"
 )
@@ -31,6 +35,8 @@ type bpfReceiver struct {
 	simulator simulator
 	drain     drain
 	losses    losses
+	ended     chan struct{} // closed: the watch over the pins ends; nil: there is none
+	watch     sync.WaitGroup
 }
 
 // Start opens and attaches everything, adopts what an earlier process left, and begins to deliver.
@@ -84,10 +90,14 @@ func (r *bpfReceiver) startProbes(statuses *statuses, next consumer.Logs) (err e
 	if r.probes, err = bpf.OpenProbes(r.dir, r.config.probes()); err != nil {
 		return err
 	}
+	if err := errors.Join(r.probes.Damage()...); err != nil {
+		r.settings.Logger.Error("Pinned state can't be trusted. What it holds is left out, and all else goes on", zap.Error(err))
+		statuses.reporter("pinned state")(componentstatus.NewRecoverableErrorEvent(err))
+	}
 	if r.telemetry, err = metadata.NewTelemetryBuilder(r.settings.TelemetrySettings); err != nil {
 		return err
 	}
-	if err := observe(r.telemetry, r.probes, r.settings); err != nil {
+	if err := observe(r.telemetry, r.dir, r.probes, r.settings); err != nil {
 		return err
 	}
 	if err := r.probes.Attach(); err != nil {
@@ -101,11 +111,24 @@ func (r *bpfReceiver) startProbes(statuses *statuses, next consumer.Logs) (err e
 	r.losses.start(pinName(r.settings))
 	r.drain = drain{config: r.config, probes: r.probes, next: next, logger: r.settings.Logger, status: statuses.reporter("ring buffer")}
 	r.drain.start()
+	ended, dir, probes := make(chan struct{}), r.dir, r.probes
+	r.ended = ended
+	r.watch.Go(func() {
+		health.Watch(ended, statuses.of("pins"), r.settings.Logger, "receiver "+r.settings.ID.String(), func(time.Time) error { return checkPins(dir, probes) })
+	})
 	if r.config.Probes.Simulate.HasValue() {
 		r.simulator = simulator{config: *r.config.Probes.Simulate.Get(), probes: r.probes, logger: r.settings.Logger, status: statuses.reporter("simulator")}
 		r.simulator.start()
 	}
 	return nil
+}
+
+// checkPins reports whether pins were removed while the receiver has them open.
+func checkPins(dir *bpf.Directory, probes *bpf.Probes) error {
+	if err := dir.CheckPins(); err != nil {
+		return err // that is the reason for all
+	}
+	return probes.CheckPins()
 }
 
 // reportOrphans tells of what is pinned and belongs to no running component. Receivers start last, so the other
@@ -155,6 +178,9 @@ func (r *bpfReceiver) Shutdown(ctx context.Context) error {
 }
 
 func (r *bpfReceiver) stopProbes(ctx context.Context) error {
+	close(r.ended)
+	r.watch.Wait() // before the probes are detached
+	r.ended = nil
 	r.simulator.stop()
 	var err error
 	if !r.config.KeepOnShutdown {

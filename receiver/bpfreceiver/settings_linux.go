@@ -17,7 +17,13 @@ func (c *Config) probes() bpf.ProbesConfig {
 		ElementSize: event.Size,
 		Settings:    c.Probes.settings(),
 		Simulation:  c.Probes.Simulate.Get().simulation(),
+		Valid:       valid,
 	}
+}
+
+// valid reports whether a record of the ring buffer is an event.
+func valid(record []byte) bool {
+	return event.Batch{Size: event.Size, Data: record}.At(0).Validate() == nil
 }
 
 func (c *ProbesConfig) settings() bpf.Settings {

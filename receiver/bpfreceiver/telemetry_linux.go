@@ -26,7 +26,7 @@ type books struct {
 }
 
 // observe registers the books with the builder, until its Shutdown.
-func observe(builder *metadata.TelemetryBuilder, probes *bpf.Probes, settings receiver.Settings) error {
+func observe(builder *metadata.TelemetryBuilder, dir *bpf.Directory, probes *bpf.Probes, settings receiver.Settings) error {
 	b := books{probes: probes, receiver: attribute.String(attributeReceiver, settings.ID.String())}
 	for _, registration := range []struct {
 		register func(metric.Int64Callback) error
@@ -43,6 +43,12 @@ func observe(builder *metadata.TelemetryBuilder, probes *bpf.Probes, settings re
 		{builder.RegisterKernelpipeReceiverSimulatedCallback, b.value(probes.Simulated)},
 		{builder.RegisterKernelpipeReceiverRingBufferUsageCallback, b.value(func() (uint64, error) { used, _, _ := probes.RingUse(); return used, nil })},
 		{builder.RegisterKernelpipeReceiverRingBufferSizeCallback, b.value(func() (uint64, error) { _, _, size := probes.RingUse(); return size, nil })},
+		{builder.RegisterKernelpipeReceiverPinsRemovedCallback, b.value(func() (uint64, error) {
+			if checkPins(dir, probes) != nil {
+				return 1, nil
+			}
+			return 0, nil
+		})},
 		{builder.RegisterKernelpipeReceiverMemoryCallback, b.value(func() (uint64, error) { return probes.Memory(), nil })},
 	} {
 		if err := registration.register(registration.callback); err != nil {

@@ -28,6 +28,7 @@ type TelemetryBuilder struct {
 	meter                             metric.Meter
 	mu                                sync.Mutex
 	registrations                     []metric.Registration
+	KernelpipeAggregateDamaged        metric.Int64ObservableCounter
 	KernelpipeAggregateDropped        metric.Int64Counter
 	KernelpipeAggregateEvents         metric.Int64ObservableCounter
 	KernelpipeAggregateExpired        metric.Int64ObservableCounter
@@ -36,7 +37,9 @@ type TelemetryBuilder struct {
 	KernelpipeAggregateLost           metric.Int64ObservableCounter
 	KernelpipeAggregateMemory         metric.Int64ObservableGauge
 	KernelpipeAggregateOverflowed     metric.Int64ObservableCounter
+	KernelpipeAggregatePinsRemoved    metric.Int64ObservableGauge
 	KernelpipeAggregateRedelivered    metric.Int64ObservableCounter
+	KernelpipeAggregateSaturated      metric.Int64ObservableCounter
 	KernelpipeAggregateSeries         metric.Int64ObservableGauge
 	KernelpipeAggregateSources        metric.Int64ObservableGauge
 	KernelpipeAggregateSourcesRefused metric.Int64Counter
@@ -53,6 +56,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterKernelpipeAggregateDamagedCallback sets callback for observable KernelpipeAggregateDamaged metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeAggregateDamagedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateDamaged, obs: o})
+		return nil
+	}, builder.KernelpipeAggregateDamaged)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterKernelpipeAggregateEventsCallback sets callback for observable KernelpipeAggregateEvents metric.
@@ -130,12 +148,42 @@ func (builder *TelemetryBuilder) RegisterKernelpipeAggregateOverflowedCallback(c
 	return nil
 }
 
+// RegisterKernelpipeAggregatePinsRemovedCallback sets callback for observable KernelpipeAggregatePinsRemoved metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeAggregatePinsRemovedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregatePinsRemoved, obs: o})
+		return nil
+	}, builder.KernelpipeAggregatePinsRemoved)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 // RegisterKernelpipeAggregateRedeliveredCallback sets callback for observable KernelpipeAggregateRedelivered metric.
 func (builder *TelemetryBuilder) RegisterKernelpipeAggregateRedeliveredCallback(cb metric.Int64Callback) error {
 	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateRedelivered, obs: o})
 		return nil
 	}, builder.KernelpipeAggregateRedelivered)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeAggregateSaturatedCallback sets callback for observable KernelpipeAggregateSaturated metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeAggregateSaturatedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeAggregateSaturated, obs: o})
+		return nil
+	}, builder.KernelpipeAggregateSaturated)
 	if err != nil {
 		return err
 	}
@@ -233,6 +281,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	}
 	builder.meter = Meter(settings)
 	var err, errs error
+	builder.KernelpipeAggregateDamaged, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_aggregate_damaged",
+		metric.WithDescription("Times that a series was left out of an export, as its totals in the pinned map can not be. [Development]"),
+		metric.WithUnit("{series}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.KernelpipeAggregateDropped, err = builder.meter.Int64Counter(
 		"otelcol_kernelpipe_aggregate_dropped",
 		metric.WithDescription("Events that were in log records that could not be read, as far as their number is known, by reason. [Development]"),
@@ -281,10 +335,22 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{event}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.KernelpipeAggregatePinsRemoved, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_aggregate_pins_removed",
+		metric.WithDescription("1 where pins of the connector were removed while it has them open, so that its totals are kept no more when it is killed; else 0. [Development]"),
+		metric.WithUnit("1"),
+	)
+	errs = errors.Join(errs, err)
 	builder.KernelpipeAggregateRedelivered, err = builder.meter.Int64ObservableCounter(
 		"otelcol_kernelpipe_aggregate_redelivered",
 		metric.WithDescription("Events that came a second time, were recognised and were not counted again. [Development]"),
 		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeAggregateSaturated, err = builder.meter.Int64ObservableCounter(
+		"otelcol_kernelpipe_aggregate_saturated",
+		metric.WithDescription("Times that something was added to a series whose sum of bytes or durations is as great as a point can say. It stays there. [Development]"),
+		metric.WithUnit("{addition}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.KernelpipeAggregateSeries, err = builder.meter.Int64ObservableGauge(

@@ -48,8 +48,10 @@ type TelemetryBuilder struct {
 	KernelpipeStageFiltered           metric.Int64ObservableCounter
 	KernelpipeStageForeign            metric.Int64Counter
 	KernelpipeStageInFlight           metric.Int64ObservableGauge
+	KernelpipeStageInvalid            metric.Int64Counter
 	KernelpipeStageMemory             metric.Int64ObservableGauge
 	KernelpipeStageOldestAge          metric.Float64ObservableGauge
+	KernelpipeStagePinsRemoved        metric.Int64ObservableGauge
 	KernelpipeStageQueued             metric.Int64ObservableGauge
 	KernelpipeStageReceived           metric.Int64ObservableCounter
 	KernelpipeStageRedelivered        metric.Int64ObservableCounter
@@ -368,6 +370,21 @@ func (builder *TelemetryBuilder) RegisterKernelpipeStageOldestAgeCallback(cb met
 	return nil
 }
 
+// RegisterKernelpipeStagePinsRemovedCallback sets callback for observable KernelpipeStagePinsRemoved metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeStagePinsRemovedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeStagePinsRemoved, obs: o})
+		return nil
+	}, builder.KernelpipeStagePinsRemoved)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 // RegisterKernelpipeStageQueuedCallback sets callback for observable KernelpipeStageQueued metric.
 func (builder *TelemetryBuilder) RegisterKernelpipeStageQueuedCallback(cb metric.Int64Callback) error {
 	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
@@ -586,6 +603,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{event}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.KernelpipeStageInvalid, err = builder.meter.Int64Counter(
+		"otelcol_kernelpipe_stage_invalid",
+		metric.WithDescription("Elements of the queue that are no events, as other programs may push them. They go no further, and are among the delivered. [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.KernelpipeStageMemory, err = builder.meter.Int64ObservableGauge(
 		"otelcol_kernelpipe_stage_memory",
 		metric.WithDescription("Kernel memory of the stage's BPF maps. [Development]"),
@@ -596,6 +619,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_kernelpipe_stage_oldest_age",
 		metric.WithDescription("Age of the event that has waited longest in the queue or in flight, since it happened. 0 when there is none. [Development]"),
 		metric.WithUnit("s"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeStagePinsRemoved, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_stage_pins_removed",
+		metric.WithDescription("1 where pins of the component were removed while it has them open, so that its state is kept no more when it is killed; else 0. [Development]"),
+		metric.WithUnit("1"),
 	)
 	errs = errors.Join(errs, err)
 	builder.KernelpipeStageQueued, err = builder.meter.Int64ObservableGauge(

@@ -100,6 +100,10 @@ func TestSetupTelemetry(t *testing.T) {
 		observer.Observe(1)
 		return nil
 	}))
+	require.NoError(t, tb.RegisterKernelpipeStagePinsRemovedCallback(func(_ context.Context, observer metric.Int64Observer) error {
+		observer.Observe(1)
+		return nil
+	}))
 	require.NoError(t, tb.RegisterKernelpipeStageQueuedCallback(func(_ context.Context, observer metric.Int64Observer) error {
 		observer.Observe(1)
 		return nil
@@ -118,6 +122,7 @@ func TestSetupTelemetry(t *testing.T) {
 	}))
 	tb.KernelpipeDrainInvalid.Add(context.Background(), 1)
 	tb.KernelpipeStageForeign.Add(context.Background(), 1)
+	tb.KernelpipeStageInvalid.Add(context.Background(), 1)
 	tb.KernelpipeStageSourcesRefused.Add(context.Background(), 1)
 	AssertEqualKernelpipeDrainCapacity(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
@@ -179,11 +184,17 @@ func TestSetupTelemetry(t *testing.T) {
 	AssertEqualKernelpipeStageInFlight(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
+	AssertEqualKernelpipeStageInvalid(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
 	AssertEqualKernelpipeStageMemory(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualKernelpipeStageOldestAge(t, testTel,
 		[]metricdata.DataPoint[float64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualKernelpipeStagePinsRemoved(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualKernelpipeStageQueued(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},

@@ -33,6 +33,7 @@ type TelemetryBuilder struct {
 	KernelpipeReceiverLost            metric.Int64ObservableCounter
 	KernelpipeReceiverMemory          metric.Int64ObservableGauge
 	KernelpipeReceiverMissed          metric.Int64ObservableCounter
+	KernelpipeReceiverPinsRemoved     metric.Int64ObservableGauge
 	KernelpipeReceiverProduced        metric.Int64ObservableCounter
 	KernelpipeReceiverRedelivered     metric.Int64ObservableCounter
 	KernelpipeReceiverRefused         metric.Int64ObservableCounter
@@ -119,6 +120,21 @@ func (builder *TelemetryBuilder) RegisterKernelpipeReceiverMissedCallback(cb met
 		cb(ctx, &observerInt64{inst: builder.KernelpipeReceiverMissed, obs: o})
 		return nil
 	}, builder.KernelpipeReceiverMissed)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterKernelpipeReceiverPinsRemovedCallback sets callback for observable KernelpipeReceiverPinsRemoved metric.
+func (builder *TelemetryBuilder) RegisterKernelpipeReceiverPinsRemovedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.KernelpipeReceiverPinsRemoved, obs: o})
+		return nil
+	}, builder.KernelpipeReceiverPinsRemoved)
 	if err != nil {
 		return err
 	}
@@ -289,6 +305,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_kernelpipe_receiver_missed",
 		metric.WithDescription("What the probes could not note or decode, by cause. [Development]"),
 		metric.WithUnit("{miss}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.KernelpipeReceiverPinsRemoved, err = builder.meter.Int64ObservableGauge(
+		"otelcol_kernelpipe_receiver_pins_removed",
+		metric.WithDescription("1 where pins of the receiver were removed while it has them open, so that its state is kept no more when it is killed; else 0. [Development]"),
+		metric.WithUnit("1"),
 	)
 	errs = errors.Join(errs, err)
 	builder.KernelpipeReceiverProduced, err = builder.meter.Int64ObservableCounter(

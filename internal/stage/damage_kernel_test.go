@@ -1,0 +1,169 @@
+//go:build linux && kernel
+
+package stage
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/event"
+)
+
+// Offsets in struct kp_books and in the struct kp_lane of each lane.
+const (
+	booksLanes     = 56
+	laneSize       = 72
+	lanePopped     = 8
+	laneInFlight   = 40
+	laneGeneration = 48
+)
+
+// forge writes a number into what is pinned at path.
+func forge(t testing.TB, path string, offset int, number uint64) {
+	t.Helper()
+	m, err := ebpf.LoadPinnedMap(path, nil)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, m.Close()) }()
+	var value []byte
+	require.NoError(t, m.Lookup(uint32(0), &value))
+	binary.NativeEndian.PutUint64(value[offset:], number)
+	require.NoError(t, m.Put(uint32(0), value))
+}
+
+// A lane whose number in flight can't be stands still, and says so; the other lanes go on, with what comes for that one too.
+func TestForgedNumberInFlight(t *testing.T) {
+	for _, inFlight := range []uint64{1025, 5000, 1 << 32, math.MaxUint64} {
+		n, h, path := newNext(t), &host{}, pinPath(t)
+		settings := newSettings(n, path)
+		settings.Queue.Lanes = 4
+		first := New(settings)
+		require.NoError(t, first.Start(t.Context(), h))
+		require.NoError(t, first.ConsumeLogs(t.Context(), frame(batch(0, 100))))
+		settle(t, first)
+		require.NoError(t, first.Shutdown(t.Context()))
+		books := filepath.Join(path, "processor@test", "queue-books", "books")
+		forge(t, books, booksLanes+2*laneSize+laneInFlight, inFlight)
+		for start := range 2 {
+			h = &host{}
+			s := New(settings)
+			require.NoError(t, s.Start(t.Context(), h))
+			eventually(t, func() bool { return len(h.all()) > 0 })
+			assert.Equal(t, componentstatus.StatusPermanentError, h.all()[0].Status())
+			require.ErrorContains(t, h.all()[0].Err(), books+" is damaged: lane 2 has ")
+			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(100+100*start, 100))))
+			eventually(t, func() bool { return len(n.got()) == 200+100*start })
+			require.NoError(t, s.Shutdown(t.Context()))
+		}
+		assert.Equal(t, numbers(0, 300), sorted(n.got()))
+	}
+}
+
+// The pin of one lane of sixteen is removed while events wait in it: none is lost, as the kernel has the lane still.
+func TestMissingPinOfALane(t *testing.T) {
+	n, path := newNext(t), pinPath(t)
+	n.setRefuse(func(event.Batch) error { return errors.New("not now") })
+	settings := newSettings(n, path)
+	settings.Queue.Lanes, settings.Queue.Capacity, settings.ShutdownTimeout = 16, 16*2048, time.Millisecond
+	s := New(settings)
+	require.NoError(t, s.Start(t.Context(), &host{}))
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 20_000))))
+	require.NoError(t, s.Shutdown(t.Context()))
+	require.NoError(t, os.Remove(filepath.Join(path, "processor@test", "queue-0", "lane_5")))
+	n.setRefuse(nil)
+	s = start(t, settings)
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(20_000, 1000))))
+	assert.Equal(t, Books{Received: 21_000, Delivered: 21_000}, settle(t, s))
+	assert.True(t, slices.Equal(numbers(0, 21_000), sorted(n.got())), "each is delivered once")
+}
+
+// An element of the queue that is no event goes no further, and costs no other its way.
+func TestForgedElementsOfTheQueue(t *testing.T) {
+	n, path := newNext(t), pinPath(t)
+	goOn := n.stall(t)
+	settings := newSettings(n, path)
+	settings.Queue.Capacity = 20_000
+	s := start(t, settings)
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 1500))))
+	lane, err := ebpf.LoadPinnedMap(filepath.Join(path, "processor@test", "queue-0", "lane_0"), nil)
+	require.NoError(t, err)
+	for _, forged := range []event.Event{{}, {Version: event.Version, Category: 99}, {Version: event.Version, Category: 1, Bytes: 1 << 63}} {
+		require.NoError(t, lane.Put(nil, event.Bytes([]event.Event{forged})))
+	}
+	require.NoError(t, lane.Close())
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(1500, 1500))))
+	goOn()
+	eventually(t, func() bool { return len(n.got()) >= 3000 })
+	assert.True(t, slices.Equal(numbers(0, 3000), n.got()))
+}
+
+// The pins of a queue are removed while events wait in it and no process has it open: they are lost, and counted. What was in
+// flight does not stop the lane, and no other element is taken for it.
+func TestRemovedQueue(t *testing.T) {
+	for _, pin := range []string{"queue-0", "queue-0/in_flight"} {
+		n, path := newNext(t), pinPath(t)
+		settings := newSettings(n, path)
+		settings.Queue.Capacity, settings.ShutdownTimeout = 20_000, time.Millisecond
+		n.setRefuse(func(event.Batch) error { return errors.New("not now") })
+		s := New(settings)
+		require.NoError(t, s.Start(t.Context(), &host{}))
+		require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 10_000))))
+		eventually(t, func() bool { return s.Books().InFlight == bpf.MaxBatch })
+		require.NoError(t, s.Shutdown(t.Context()))
+		require.NoError(t, os.RemoveAll(filepath.Join(path, "processor@test", pin)))
+		n.setRefuse(nil)
+		h := &host{}
+		s = New(settings)
+		require.NoError(t, s.Start(t.Context(), h))
+		lost := uint64(10_000)
+		if pin != "queue-0" {
+			lost = bpf.MaxBatch
+		}
+		require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(10_000, 100))))
+		assert.Equal(t, Books{Received: 10_100, Delivered: 10_100 - lost, Lost: lost}, settle(t, s))
+		assert.True(t, slices.Equal(numbers(int(lost), 10_100-int(lost)), n.got()), "what is there still is delivered once, and in order")
+		require.NotEmpty(t, h.all())
+		require.ErrorContains(t, h.all()[len(h.all())-1].Err(), "somebody has removed the pins: they are counted as lost")
+		require.NoError(t, s.Shutdown(t.Context()))
+	}
+}
+
+// Pins that are removed under a running stage are missed within seconds: the status says so, and all that is open goes on.
+func TestPinsRemovedUnderARunningStage(t *testing.T) {
+	for what, path := range map[string]string{"the component's directory": "", "a queue": "queue-0", "one lane": "queue-0/lane_0", "the books": "queue-books"} {
+		t.Run(what, func(t *testing.T) {
+			n, h, pins := newNext(t), &host{}, pinPath(t)
+			telemetry := componenttest.NewTelemetry()
+			settings := newSettings(n, pins)
+			settings.Telemetry = telemetry.NewTelemetrySettings()
+			s := New(settings)
+			require.NoError(t, s.Start(t.Context(), h))
+			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 100))))
+			settle(t, s)
+			assert.Empty(t, h.all())
+			require.NoError(t, os.RemoveAll(filepath.Join(pins, "processor@test", path)))
+			eventually(t, func() bool { return len(h.all()) > 0 })
+			assert.Equal(t, componentstatus.StatusRecoverableError, h.all()[0].Status())
+			require.ErrorContains(t, h.all()[0].Err(), filepath.Join(pins, "processor@test", path)+" was removed or moved while it is in use")
+			got, err := telemetry.GetMetric("otelcol_kernelpipe_stage_pins_removed")
+			require.NoError(t, err)
+			assert.EqualValues(t, 1, got.Data.(metricdata.Gauge[int64]).DataPoints[0].Value)
+			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(100, 100))))
+			assert.EqualValues(t, 200, settle(t, s).Delivered)
+			require.NoError(t, s.Shutdown(t.Context()))
+		})
+	}
+}
