@@ -13,17 +13,23 @@ func (d *Drain) watchHealth(host component.Host) {
 	if d.settings.Health == (HealthConfig{}) {
 		return
 	}
-	counters := []health.Counter{
-		dropped(DropNewest, d.counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedNewest })),
-		dropped(DropOldest, d.counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedOldest })),
-		dropped(DropLowPriority, d.counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedOverLimit })),
-		unreadable("elements", "otelcol_kernelpipe_drain_invalid", d.invalid.Load),
-	}
+	counters := append(queueLosses(d.counter), unreadable("elements", "otelcol_kernelpipe_drain_invalid", d.invalid.Load))
 	if letters := d.deadLetter; letters != nil {
-		counters = append(counters, letters.lettersDropped(), deadLettered(func() uint64 { return letters.queue.Books().Received }))
+		counters = append(counters, letters.lettersDropped(), letters.lettersLost(),
+			deadLettered(func() uint64 { return letters.queue.Books().Received }))
 	}
 	losses := health.NewLosses(d.settings.Health.Losses(), counters...)
 	d.watch.Go(func() { health.Watch(d.ended, host, d.logger, "queue "+d.name(), losses.Check) })
+}
+
+// queueLosses is what a queue can lose. counter makes of a number in its books one to read.
+func queueLosses(counter func(of func(*bpf.QueueBooks) uint64) func() uint64) []health.Counter {
+	return []health.Counter{
+		dropped(DropNewest, counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedNewest })),
+		dropped(DropOldest, counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedOldest })),
+		dropped(DropLowPriority, counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedOverLimit })),
+		lostWithPins(counter(func(b *bpf.QueueBooks) uint64 { return b.Lost })),
+	}
 }
 
 // counter counts in the books of the queue from when it is first seen, also where it comes later or is another one then.
