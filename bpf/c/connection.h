@@ -13,7 +13,7 @@ static __always_inline bool wants_connection(const struct kp_owner *owner, __u16
 		return false;
 	if (!wants_operation(filter, operation) || ((filter->flags & FILTER_ERRORS_ONLY) && !failed(result)))
 		return false;
-	return duration >= filter->min_duration_ns && wants_process(filter, owner ? &owner->process : &nobody);
+	return duration >= filter->min_duration_ns && wants_process(KP_CATEGORY_NETWORK, owner ? &owner->process : &nobody);
 }
 
 static __always_inline void emit_connection(struct sock *sk, const struct kp_owner *owner, __u16 operation, __u64 duration, __s64 result)

@@ -105,7 +105,7 @@ static __always_inline bool of_other_table(__u32 number)
 static __always_inline bool anyone_wants_current(__u8 wanted)
 {
 	for (__u32 category = KP_CATEGORY_SYSCALL; category <= KP_CATEGORY_FILESYSTEM; category++) {
-		if ((wanted & (1 << category)) && wants_current(&settings.filter[category & 7]))
+		if ((wanted & (1 << category)) && wants_current(category))
 			return true;
 	}
 	return false;
@@ -612,7 +612,7 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	filter = &settings.filter[call->category & 7];
 	if ((filter->flags & FILTER_ERRORS_ONLY) && !failed(result))
 		return false;
-	return wants_current(filter);
+	return wants_current(call->category);
 }
 
 #endif
