@@ -15,8 +15,8 @@ import (
 )
 
 // mostVerified is how many instructions of a program the verifier may follow. It gives up at 1,000,000, and each 100,000 make
-// a start up to a second slower.
-const mostVerified = 60_000
+// a start up to a second slower. Older kernels follow half as many more as newer ones.
+const mostVerified = 100_000
 
 var processed = regexp.MustCompile(`processed (\d+) insns`)
 
