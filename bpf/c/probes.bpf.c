@@ -18,8 +18,8 @@
 #include "syscall.h"
 #include "classify.h"
 #include "call_event.h"
-#include "trace.h"
 #include "connection.h"
+#include "trace.h"
 #include "process.h"
 
 /* The helpers for reading kernel memory are for GPL-compatible programs; Apache-2.0 alone is not listed. */

@@ -74,6 +74,12 @@ static __always_inline bool begins_again(struct start *start, struct pt_regs *re
 	return true;
 }
 
+/* Is the system call wanted as such? */
+static __always_inline bool is_itself_wanted(const struct syscall_rule *rule)
+{
+	return rule->wanted & (1 << KP_CATEGORY_SYSCALL);
+}
+
 static __always_inline int enters(struct pt_regs *regs, __u32 number, bool by_tid)
 {
 	const struct syscall_rule *rule;
@@ -86,6 +92,12 @@ static __always_inline int enters(struct pt_regs *regs, __u32 number, bool by_ti
 		return 0;
 	}
 	rule = rule_of(number);
+	if (rule && rule->kind == SYSCALL_CLOSE) {
+		if (rule->wanted & (1 << KP_CATEGORY_NETWORK))
+			close_begins(SYSCALL_ARG0(regs));
+		if (!is_itself_wanted(rule))
+			return 0;
+	}
 	if (number != RESTART_SYSCALL && (!rule || is_self() || !anyone_wants_current(rule->wanted)))
 		return 0;
 	start = own_start(by_tid);
@@ -159,6 +171,8 @@ static __always_inline struct call *returning(struct pt_regs *regs, long result,
 	exec = exec_returns(&number, result, by_tid);
 	rule = rule_of(number);
 	if (!rule || (!exec && of_other_table(number)))
+		return NULL;
+	if (rule->kind == SYSCALL_CLOSE && !is_itself_wanted(rule))
 		return NULL;
 	if (denied(regs, result, by_tid))
 		result = -EPERM;
