@@ -22,21 +22,6 @@ func haveTaskStorage() bool {
 	return features.HaveProgramHelper(ebpf.RawTracepoint, asm.FnTaskStorageGet) == nil
 }
 
-// Every program loads, also those that this kernel has a better one for. Those that use task storage need it.
-func TestAllProbesLoad(t *testing.T) {
-	require.NoError(t, raiseMemoryLimit())
-	spec, err := loadProbes()
-	require.NoError(t, err)
-	if !haveTaskStorage() {
-		delete(spec.Maps, probesMapStarts)
-		delete(spec.Programs, probesProgSysEnter)
-		delete(spec.Programs, probesProgSysExit)
-	}
-	programs, err := ebpf.NewCollection(spec)
-	require.NoError(t, err)
-	programs.Close()
-}
-
 // The start of a system call is kept in its task, or where the kernel can't do that in a hash: the events are
 // the same. A kernel that can't uses the hash unasked.
 func TestStartsOfSystemCalls(t *testing.T) {
