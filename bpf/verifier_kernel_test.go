@@ -35,7 +35,8 @@ func TestAllProgramsLoad(t *testing.T) {
 				delete(spec.Programs, probesProgSysEnter)
 				delete(spec.Programs, probesProgSysExit)
 			}
-			loaded, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
+			options := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}}
+			loaded, err := ebpf.NewCollectionWithOptions(spec, options)
 			require.NoError(t, err)
 			defer loaded.Close()
 			for _, name := range slices.Sorted(maps.Keys(loaded.Programs)) {
