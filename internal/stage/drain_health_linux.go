@@ -1,25 +1,34 @@
 package stage
 
 import (
+	"errors"
+	"time"
+
 	"go.opentelemetry.io/collector/component"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/health"
 )
 
-// watchHealth reports what is lost as the receiver's status, until the drain ends.
+// watchHealth reports what is lost, and what of the pinned state was damaged, as the receiver's status, until the drain ends.
 func (d *Drain) watchHealth(host component.Host) {
 	d.ended = make(chan struct{})
-	if d.settings.Health == (HealthConfig{}) {
-		return
+	check := d.damaged.Check
+	if d.settings.Health != (HealthConfig{}) {
+		losses := health.NewLosses(d.settings.Health.Losses(), d.losses()...)
+		check = func(now time.Time) error { return errors.Join(d.damaged.Check(now), losses.Check(now)) }
 	}
+	d.watch.Go(func() { health.Watch(d.ended, host, d.logger, "queue "+d.name(), check) })
+}
+
+// losses is all that can be lost here, and what to do about it.
+func (d *Drain) losses() []health.Counter {
 	counters := append(queueLosses(d.counter), unreadable("elements", "otelcol_kernelpipe_drain_invalid", d.invalid.Load))
 	if letters := d.deadLetter; letters != nil {
 		counters = append(counters, letters.lettersDropped(), letters.lettersLost(),
 			deadLettered(func() uint64 { return letters.queue.Books().Received }))
 	}
-	losses := health.NewLosses(d.settings.Health.Losses(), counters...)
-	d.watch.Go(func() { health.Watch(d.ended, host, d.logger, "queue "+d.name(), losses.Check) })
+	return counters
 }
 
 // queueLosses is what a queue can lose. counter makes of a number in its books one to read.
