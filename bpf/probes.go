@@ -82,6 +82,9 @@ func OpenProbes(dir *Directory, config ProbesConfig) (_ *Probes, err error) {
 		if p.simulator, err = openSimulator(dir, p.maps(), *config.Simulation); err != nil {
 			return nil, err
 		}
+		if p.simulator.damage != nil {
+			p.damage = append(p.damage, p.simulator.damage)
+		}
 	}
 	return p, nil
 }
@@ -130,9 +133,8 @@ func (p *Probes) openRings() error {
 		}
 	}
 	for _, n := range numbers {
-		at := p.ringAt(n)
-		if uint64(n) < replaced { // a process was killed before it could remove it
-			if err := at.remove(); err != nil {
+		if uint64(n) < replaced { // a process was killed before it could remove it, or it was damaged and left as it is
+			if err := p.removeReplaced(n); err != nil {
 				return err
 			}
 			continue
@@ -156,20 +158,45 @@ func (p *Probes) openRings() error {
 func (p *Probes) ringAt(n int) place { return p.dir.join(fmt.Sprintf("%s-%d", probesRing, n)) }
 
 func (p *Probes) adoptRing(n int) error {
-	at := p.ringAt(n)
-	events, err := at.loadMap(probesMapEvents)
-	if errors.Is(err, fs.ErrNotExist) {
-		return damaged(at, probesMapEvents, errors.New("its pin was removed, and what waited in it is gone"))
-	}
+	size, err := p.sizeOfRing(n)
 	if err != nil {
-		return shapeError(at, probesMapEvents, err)
+		return err
 	}
-	size := events.MaxEntries()
-	_ = events.Close()
 	return p.addRing(n, size)
 }
 
-// Damage returns what of the ring buffers that an earlier process left can't be trusted, and was left out or mended.
+func (p *Probes) sizeOfRing(n int) (uint32, error) {
+	at := p.ringAt(n)
+	events, err := at.loadMap(probesMapEvents)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, damaged(at, probesMapEvents, errors.New("its pin was removed, and what waited in it is gone"))
+	}
+	if err != nil {
+		return 0, shapeError(at, probesMapEvents, err)
+	}
+	defer func() { _ = events.Close() }() // a descriptor; nothing to do about a failure
+	return events.MaxEntries(), nil
+}
+
+// removeReplaced removes a ring buffer whose account another has taken over. A damaged one never was drained: it stays, and is
+// said again.
+func (p *Probes) removeReplaced(n int) error {
+	size, err := p.sizeOfRing(n)
+	if err == nil {
+		var ring *Ring
+		if ring, err = openRing(p.ringAt(n), ringSpecs(p.spec, size), p.config.ElementSize); err == nil {
+			ring.Close()
+		}
+	}
+	if errors.As(err, new(*DamageError)) {
+		p.damage = append(p.damage, err)
+		return nil
+	}
+	return p.ringAt(n).remove()
+}
+
+// Damage returns what of the ring buffers and the simulation that an earlier process left can't be trusted, and was left out or
+// mended.
 func (p *Probes) Damage() []error { return p.damage }
 
 func (p *Probes) addRing(n int, size uint32) error {
