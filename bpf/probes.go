@@ -546,7 +546,8 @@ func (p *Probes) Memory() uint64 {
 		}
 	}
 	if p.programs != nil {
-		total += memoryOf(p.programs.Maps[probesMapStarts], p.programs.Maps[probesMapStartsByTid], p.programs.Maps[probesMapInterruptions], p.programs.Maps[probesMapOperations])
+		total += memoryOf(p.programs.Maps[probesMapStarts], p.programs.Maps[probesMapStartsByTid], p.programs.Maps[probesMapInterruptions],
+			p.programs.Maps[probesMapOperations], p.programs.Maps[probesMapCalls])
 	}
 	return total
 }

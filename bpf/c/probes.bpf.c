@@ -14,9 +14,12 @@
 #include "message.h"
 #include "peer.h"
 #include "aio.h"
+#include "registers.h"
 #include "syscall.h"
-#include "trace.h"
+#include "classify.h"
+#include "call_event.h"
 #include "connection.h"
+#include "trace.h"
 #include "process.h"
 
 /* The helpers for reading kernel memory are for GPL-compatible programs; Apache-2.0 alone is not listed. */
