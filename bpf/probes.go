@@ -39,6 +39,7 @@ type Probes struct {
 	programs  *ebpf.Collection // with them the starts of system calls: each generation has its own
 	simulator *simulator
 	before    *probesKpSettings // those that Attach found; nil: it has changed nothing
+	committed bool              // Attach has begun to remove the programs of before: there is no way back to them
 
 	taskStorage bool // the start of a system call is kept in its task, else in a hash by thread
 
@@ -47,6 +48,7 @@ type Probes struct {
 	attached *attachment // nil: nothing is
 	detached bool        // Detach was called
 	damage   []error     // what of the ring buffers that were found can't be trusted
+	aside    RingBooks   // the account of those that were left with a record that can't be
 }
 
 // The names of the groups in the component's directory.
@@ -133,8 +135,9 @@ func (p *Probes) openRings() error {
 		}
 	}
 	for _, n := range numbers {
-		if uint64(n) < replaced { // a process was killed before it could remove it, or it was damaged and left as it is
-			if err := p.removeReplaced(n); err != nil {
+		at := p.ringAt(n)
+		if uint64(n)+1 == replaced { // a process was killed before it could remove it; those before are damaged, and stay
+			if err := at.remove(); err != nil {
 				return err
 			}
 			continue
@@ -158,46 +161,26 @@ func (p *Probes) openRings() error {
 func (p *Probes) ringAt(n int) place { return p.dir.join(fmt.Sprintf("%s-%d", probesRing, n)) }
 
 func (p *Probes) adoptRing(n int) error {
-	size, err := p.sizeOfRing(n)
-	if err != nil {
-		return err
-	}
-	return p.addRing(n, size)
-}
-
-func (p *Probes) sizeOfRing(n int) (uint32, error) {
 	at := p.ringAt(n)
 	events, err := at.loadMap(probesMapEvents)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, damaged(at, probesMapEvents, errors.New("its pin was removed, and what waited in it is gone"))
+		return damaged(at, probesMapEvents, errors.New("its pin was removed, and what waited in it is gone"))
 	}
 	if err != nil {
-		return 0, shapeError(at, probesMapEvents, err)
+		return shapeError(at, probesMapEvents, err)
 	}
-	defer func() { _ = events.Close() }() // a descriptor; nothing to do about a failure
-	return events.MaxEntries(), nil
-}
-
-// removeReplaced removes a ring buffer whose account another has taken over. A damaged one never was drained: it stays, and is
-// said again.
-func (p *Probes) removeReplaced(n int) error {
-	size, err := p.sizeOfRing(n)
-	if err == nil {
-		var ring *Ring
-		if ring, err = openRing(p.ringAt(n), ringSpecs(p.spec, size), p.config.ElementSize); err == nil {
-			ring.Close()
-		}
-	}
-	if errors.As(err, new(*DamageError)) {
-		p.damage = append(p.damage, err)
-		return nil
-	}
-	return p.ringAt(n).remove()
+	size := events.MaxEntries()
+	_ = events.Close()
+	return p.addRing(n, size)
 }
 
 // Damage returns what of the ring buffers and the simulation that an earlier process left can't be trusted, and was left out or
 // mended.
-func (p *Probes) Damage() []error { return p.damage }
+func (p *Probes) Damage() []error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.damage)
+}
 
 func (p *Probes) addRing(n int, size uint32) error {
 	ring, err := openRing(p.ringAt(n), ringSpecs(p.spec, size), p.config.ElementSize)
@@ -230,17 +213,25 @@ func (p *Probes) OlderRing() *Ring {
 	return p.rings[0]
 }
 
-// DropOlderRing removes the oldest ring buffer, which is drained. Its account goes on in that of the one in use.
+// DropOlderRing removes the oldest ring buffer, in which Read finds nothing more. Its account goes on in that of the one in use. One
+// that is not drained, as what comes next is no record, is left pinned, and the DamageError returned: the next one can be drained all the same.
 func (p *Probes) DropOlderRing() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ring := p.rings[0]
-	if ring.damage != nil {
-		return ring.damage
+	defer ring.Close()
+	p.rings = p.rings[1:]
+	damage := ring.damage
+	if left := ring.Depth(); damage == nil && left > 0 {
+		damage = damaged(ring.group.place, probesMapEvents, fmt.Errorf("%d bytes begin with a record that no program fills in any more", left))
+	}
+	if damage != nil {
+		p.damage = append(p.damage, damage)
+		p.aside.add(ring.left())
+		p.aside.add(ring.Books())
+		return damage
 	}
 	p.rings[len(p.rings)-1].inherit(ring)
-	p.rings = p.rings[1:]
-	defer ring.Close()
 	return ring.group.remove()
 }
 
@@ -299,6 +290,7 @@ func (p *Probes) Attach() error {
 	if err := p.state.maps[probesMapDataSettings].Put(uint32(0), settings); err != nil {
 		return fmt.Errorf("write settings: %w", err)
 	}
+	p.committed = len(attached.earlier) > 0
 	if err := attached.dropEarlier(); err != nil {
 		return err
 	}
@@ -310,8 +302,12 @@ func (p *Probes) Attach() error {
 }
 
 // Abandon undoes OpenProbes and Attach, for a start that fails: what this process has attached is detached, what it has pinned
-// is removed, and what an earlier process left attached goes on as before. What holds events or counts them stays.
+// is removed, and what an earlier process left attached goes on as before. What holds events or counts them stays. Where the
+// programs of before are being removed already, those that have taken their place go on instead.
 func (p *Probes) Abandon() error {
+	if p.committed {
+		return nil
+	}
 	var err error
 	if p.before != nil && p.attached != nil {
 		if err = p.state.maps[probesMapDataSettings].Put(uint32(0), p.before); err != nil {
@@ -508,7 +504,7 @@ func (p *Probes) Missed() (Missed, error) {
 func (p *Probes) RingBooks() RingBooks {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var total RingBooks
+	total := p.aside
 	for _, ring := range p.rings {
 		total.add(ring.left())
 		total.add(ring.Books())
