@@ -95,7 +95,7 @@ func TestProgramsBySettings(t *testing.T) {
 		{"exits", Settings{Process: &Filter{Operations: 1 << processExit}}, []string{"sched_process_exit"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			assert.Equal(t, test.want, test.settings.programs(true))
+			assert.Equal(t, test.want, test.settings.programs(true, []string{"io_uring"}))
 		})
 	}
 }

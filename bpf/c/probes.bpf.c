@@ -17,6 +17,7 @@
 #include "syscall.h"
 #include "trace.h"
 #include "connection.h"
+#include "uring.h"
 #include "process.h"
 
 /* The helpers for reading kernel memory are for GPL-compatible programs; Apache-2.0 alone is not listed. */

@@ -92,7 +92,7 @@ func (b *books) missed(_ context.Context, to metric.Int64Observer) error {
 		return err
 	}
 	for cause, count := range map[string]uint64{
-		"start": missed.Starts, "owner": missed.Owners, "compat": missed.Compat, "process_end": missed.ProcessEnd, "aio": missed.Results, "recursion": missed.Recursions,
+		"start": missed.Starts, "owner": missed.Owners, "compat": missed.Compat, "process_end": missed.ProcessEnd, "aio": missed.Results, "io_uring": missed.Requests, "recursion": missed.Recursions,
 	} {
 		to.Observe(int64(count), b.with(attribute.String(attributeCause, cause)))
 	}

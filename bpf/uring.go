@@ -1,0 +1,49 @@
+//go:build linux
+
+package bpf
+
+import (
+	"github.com/cilium/ebpf/btf"
+)
+
+// TracesUring reports whether the requests of io_uring can be traced on the kernel of these types.
+func TracesUring(kernel *btf.Spec) bool { return len(uringPrograms(kernel)) > 0 }
+
+// uringPrograms returns the programs on the tracepoints of io_uring that fit the kernel of these types. There are none
+// before Linux 5.19, whose tracepoints don't tell which result is that of which request.
+func uringPrograms(kernel *btf.Spec) []string {
+	submit, complete := "", ""
+	switch tracepointArguments(kernel, "io_uring_complete") {
+	case 3:
+		complete = probesProgIoUringComplete
+	case 7: // in older kernels, with the result itself
+		complete = probesProgIoUringCompleteFields
+	}
+	switch {
+	case tracepointArguments(kernel, "io_uring_submit_req") == 1:
+		submit = probesProgIoUringSubmitReq
+	case tracepointArguments(kernel, "io_uring_submit_sqe") == 2: // before 6.3
+		submit = probesProgIoUringSubmitSqe
+	}
+	if submit == "" || complete == "" {
+		return nil
+	}
+	return []string{submit, complete}
+}
+
+// tracepointArguments returns how many arguments the kernel gives to programs on a tracepoint, -1 if it has none of this name.
+func tracepointArguments(kernel *btf.Spec, name string) int {
+	var handler *btf.Typedef
+	if kernel.TypeByName("btf_trace_"+name, &handler) != nil {
+		return -1
+	}
+	pointer, ok := handler.Type.(*btf.Pointer)
+	if !ok {
+		return -1
+	}
+	prototype, ok := pointer.Target.(*btf.FuncProto)
+	if !ok {
+		return -1
+	}
+	return len(prototype.Params) - 1 // the first is of the kernel itself
+}
