@@ -69,7 +69,8 @@ func brief(t testing.TB, name string) string {
 	return path
 }
 
-var sizes = ProcessTableConfig{Processes: 4096, Cgroups: 1024}
+// sizes leave room for what else starts and ends while a test runs.
+var sizes = ProcessTableConfig{Processes: 1 << 14, Cgroups: 1024}
 
 func TestTableHasWhatRunsAlready(t *testing.T) {
 	table := openTable(t, directory(t, ""), sizes)
@@ -295,7 +296,7 @@ func TestRestarts(t *testing.T) {
 	require.NoError(t, sleeper.Process.Kill()) // nobody sees it
 	_ = sleeper.Wait()
 
-	larger := ProcessTableConfig{Processes: 8192, Cgroups: 2048, Arguments: true}
+	larger := ProcessTableConfig{Processes: 1 << 15, Cgroups: 2048, Arguments: true}
 	third, dir := open(larger)
 	assert.Greater(t, third.state().SinceNs, since)
 	assert.NotNil(t, entryOf(t, third, before))
@@ -436,7 +437,7 @@ func TestProgramsExecutedInAGap(t *testing.T) {
 	third := openTable(t, dir, config)
 	same(third)
 	third.Close()
-	fourth := openTable(t, dir, ProcessTableConfig{Processes: 8192, Cgroups: 2048, Arguments: true})
+	fourth := openTable(t, dir, ProcessTableConfig{Processes: 1 << 15, Cgroups: 2048, Arguments: true})
 	same(fourth)
 	require.NoError(t, fourth.Detach())
 	fourth.Close()

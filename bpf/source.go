@@ -51,10 +51,16 @@ func newSources[T any](generated []T) *sources {
 		if id == 0 {
 			continue
 		}
-		// No version writes an id twice. If somebody else did, the slot that knows of more is the one to trust.
-		if other, twice := s.index[id]; !twice || s.slots[other].next < s.slots[i].next {
-			s.index[id] = i
+		// No version writes an id twice. If somebody else did, the slot that knows of more is the one to trust, and the other is free.
+		other, twice := s.index[id]
+		if twice && s.slots[other].next >= s.slots[i].next {
+			atomic.StoreUint64(&s.slots[i].id, 0)
+			continue
 		}
+		if twice {
+			atomic.StoreUint64(&s.slots[other].id, 0)
+		}
+		s.index[id] = i
 	}
 	s.used.Store(int64(len(s.index)))
 	return s

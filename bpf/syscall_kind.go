@@ -20,6 +20,7 @@ const (
 	syscallSendMany
 	syscallReceiveMany
 	syscallConnect
+	syscallGetsockopt
 	syscallAccept
 	syscallOpen
 	syscallOpenat
@@ -77,6 +78,7 @@ var syscallOperations = [syscallKindCount][categories]uint32{
 	syscallSendMany:       {categoryNetwork: 1 << networkSend},
 	syscallReceiveMany:    {categoryNetwork: 1 << networkReceive},
 	syscallConnect:        {categoryNetwork: 1 << networkConnect},
+	syscallGetsockopt:     {categoryNetwork: 1 << networkConnect},
 	syscallAccept:         {categoryNetwork: 1<<networkAccept | 1<<networkClose | 1<<networkRetransmit},
 	syscallOpen:           {categoryFilesystem: 1 << filesystemOpen},
 	syscallOpenat:         {categoryFilesystem: 1 << filesystemOpen},
@@ -110,6 +112,7 @@ func syscallKinds() map[int]syscallKind {
 		syscallSendMany:       {"sendmmsg"},
 		syscallReceiveMany:    {"recvmmsg"},
 		syscallConnect:        {"connect"},
+		syscallGetsockopt:     {"getsockopt"},
 		syscallAccept:         {"accept", "accept4"},
 		syscallOpen:           {"open", "creat"},
 		syscallOpenat:         {"openat", "openat2"},

@@ -152,9 +152,7 @@ int BPF_PROG(tcp_retransmit_skb, struct sock *sk, struct sk_buff *skb)
 			return 0;
 		emit_segments(socket, segments - i);
 	}
-	if (segments == MAX_SEGMENTS)
-		return 0;
-	if (wants_connection(owner_of(held_sock(sk)), KP_NETWORK_RETRANSMIT, 0, 0))
+	if (segments > MAX_SEGMENTS && wants_connection(owner_of(held_sock(sk)), KP_NETWORK_RETRANSMIT, 0, 0))
 		count_lost(KP_CATEGORY_NETWORK, segments - MAX_SEGMENTS);
 	return 0;
 }

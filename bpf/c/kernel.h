@@ -72,6 +72,9 @@ enum bpf_func_id {
 #define SA_RESTART 0x10000000 /* include/uapi/asm-generic/signal-defs.h */
 #define SIGNAL_BIT(signal) (1UL << ((signal) - 1))
 
+#define SOL_SOCKET 1 /* include/uapi/asm-generic/socket.h, as on x86 and arm64 */
+#define SO_ERROR 4
+
 #define AF_UNSPEC 0
 #define AF_INET 2
 #define AF_INET6 10

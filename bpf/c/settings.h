@@ -42,6 +42,7 @@ enum syscall_kind {
 	SYSCALL_SEND_MANY,   /* sendmmsg */
 	SYSCALL_RECEIVE_MANY, /* recvmmsg: flags in argument 3 */
 	SYSCALL_CONNECT,
+	SYSCALL_GETSOCKOPT, /* level in argument 1, option in argument 2, its value where argument 3 points */
 	SYSCALL_ACCEPT,
 	SYSCALL_OPEN,     /* path in argument 0 */
 	SYSCALL_OPENAT,   /* path in argument 1 */

@@ -72,35 +72,40 @@ static __always_inline bool is_tcp(__u16 protocol)
 
 #define MAPPED_PREFIX_SIZE 12
 
-/* Is it an IPv4 address mapped into IPv6, ::ffff:a.b.c.d? */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define MAPPED_PREFIX_END 0xffff0000U
+#else
+#define MAPPED_PREFIX_END 0x0000ffffU
+#endif
+
+/* Is it an IPv4 address mapped into IPv6, ::ffff:a.b.c.d? One condition each, for the verifier's sake. */
 static __always_inline bool is_mapped(const __u8 *address)
 {
 	const __u32 *words = (const __u32 *)address;
 
-	return !words[0] && !words[1] && !address[8] && !address[9] && address[10] == 0xff && address[11] == 0xff;
+	return !(words[0] | words[1] | (words[2] ^ MAPPED_PREFIX_END));
 }
 
-static __always_inline void unmap(__u8 *address)
+static __always_inline bool is_any(const __u8 *address)
 {
-	__u32 *words = (__u32 *)address;
+	const __u32 *words = (const __u32 *)address;
 
-	words[0] = is_mapped(address) ? words[MAPPED_PREFIX_SIZE / 4] : 0;
-	words[1] = words[2] = words[3] = 0;
+	return !(words[0] | words[1] | words[2] | words[3]);
 }
 
 /* IPv4 over a socket of IPv6 is IPv4. The any address of such a socket is that of both. */
 static __always_inline void unmap_addresses(struct kp_network *network)
 {
-	const __u32 *remote = (const __u32 *)network->remote_address;
+	__u32 *local = (__u32 *)network->local_address, *remote = (__u32 *)network->remote_address;
 
-	if (network->family != AF_INET6)
+	if (!is_mapped(network->remote_address) && !(is_any(network->remote_address) && is_mapped(network->local_address)))
 		return;
-	if (!is_mapped(network->remote_address) &&
-	    (remote[0] || remote[1] || remote[2] || remote[3] || !is_mapped(network->local_address)))
-		return;
+	/* The last word of the any address is 0 too. */
 	network->family = AF_INET;
-	unmap(network->local_address);
-	unmap(network->remote_address);
+	local[0] = local[3];
+	remote[0] = remote[3];
+	local[1] = local[2] = local[3] = 0;
+	remote[1] = remote[2] = remote[3] = 0;
 }
 
 /* The addresses that a socket, or the request for one, has by now; what it doesn't have is 0. */
@@ -152,7 +157,8 @@ enum connecting {
 	CONNECTING_IN_CALL = 1,    /* connect(2) has not returned yet */
 	CONNECTING_BEHIND = 2,     /* connect(2) returned, the handshake goes on */
 	CONNECTING_FAILED = 3,     /* the failure is reported, a connect(2) may yet return it */
-	CONNECTING_GIVEN_UP = 4,   /* closed before it was established, which is reported; its end is not */
+	CONNECTING_ELSEWHERE = 4,  /* connect(2) on a socket that is none of TCP returned, the outcome is not known */
+	CONNECTING_GIVEN_UP = 5,   /* closed before it was established, which is reported; its end is not */
 };
 
 /* Bounded: where it is full the socket unused for longest loses its owner, and its close comes without one. */
@@ -215,8 +221,8 @@ static __always_inline struct kp_owner *owner_of(struct sock *sk)
 	__u64 key = (__u64)(unsigned long)sk;
 	struct kp_owner *owner = bpf_map_lookup_elem(&owners, &key);
 
-	/* The note of a failure is of another socket at this address, before. */
-	return owner && owner->connecting != CONNECTING_FAILED ? owner : NULL;
+	/* The note of a failure, or of a socket that is none of TCP, is of another one at this address, before. */
+	return owner && owner->connecting != CONNECTING_FAILED && owner->connecting != CONNECTING_ELSEWHERE ? owner : NULL;
 }
 
 static __always_inline bool is_connecting(const struct kp_owner *owner)

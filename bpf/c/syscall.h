@@ -307,6 +307,55 @@ static __always_inline struct sock *tcp_below(struct sock *sk, __u16 protocol)
 	return NULL;
 }
 
+/* Forgets that a connect goes on on a socket that is none of TCP, and says whether one did. */
+static __always_inline bool take_elsewhere(struct sock *sk)
+{
+	__u64 key = (__u64)(unsigned long)sk;
+	struct kp_owner *owner = bpf_map_lookup_elem(&owners, &key);
+
+	if (!owner || owner->connecting != CONNECTING_ELSEWHERE)
+		return false;
+	bpf_map_delete_elem(&owners, &key); /* gone already: evicted meanwhile */
+	return true;
+}
+
+/*
+ * A connect(2) on a socket that is none of TCP returns: no tracepoint tells of its changes of state. One that goes on
+ * behind the call is reported when its outcome is fetched, by another connect(2) or by getsockopt(2).
+ */
+static __always_inline bool other_connect_returns(struct call *call)
+{
+	if (call->result == -EINPROGRESS) {
+		own_sock(call->sk, CONNECTING_ELSEWHERE);
+		return false;
+	}
+	if (call->result == -EALREADY)
+		return false;
+	if (take_elsewhere(call->sk) && call->result == -EISCONN)
+		call->result = 0;
+	return true;
+}
+
+/* A getsockopt(2) for SO_ERROR returns: does it tell the outcome of a connect that went on behind its call? */
+static __always_inline bool error_fetched(struct call *call, struct sock *sk, unsigned long value)
+{
+	__s32 error = 0;
+
+	if (failed(call->result) || is_tcp(BPF_CORE_READ(sk, sk_protocol)))
+		return false;
+	if (bpf_probe_read_user(&error, sizeof(error), (const void *)value))
+		return false;
+	if (!error && BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED)
+		return false; /* it goes on */
+	if (!take_elsewhere(sk))
+		return false;
+	call->category = KP_CATEGORY_NETWORK;
+	call->operation = KP_NETWORK_CONNECT;
+	call->sk = sk;
+	call->result = -error;
+	return true;
+}
+
 /*
  * A connect(2) returns. For TCP the state change reports the outcome; here only what never became one (no route, no
  * port), and the other kinds of socket. Says whether there is something to report.
@@ -322,8 +371,10 @@ static __always_inline bool connect_returns(struct call *call)
 	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_SMC || protocol == IPPROTO_SMC)
 		return !told_by_state(call->result); /* a TCP socket of the kernel connects for it */
 	if (!is_tcp(protocol))
-		return call->result != -EINPROGRESS;
+		return other_connect_returns(call);
 	owner = bpf_map_lookup_elem(&owners, &key);
+	if (owner && owner->connecting == CONNECTING_ELSEWHERE)
+		owner = NULL;
 	if (owner && owner->connecting == CONNECTING_FAILED) {
 		/* The note may be of another socket at this address, before: one that has never sent has no sequence number. */
 		reported = BPF_CORE_READ((struct tcp_sock *)tcp_below(sk, protocol), write_seq) != 0;
@@ -430,6 +481,13 @@ static __always_inline bool classify(struct call *call, const struct syscall_rul
 		if (kind == SYSCALL_CONNECT)
 			return connect_returns(call);
 		break;
+	case SYSCALL_GETSOCKOPT:
+		if (SYSCALL_ARG1(regs) != SOL_SOCKET || SYSCALL_ARG2(regs) != SO_ERROR)
+			break;
+		file = file_of(SYSCALL_ARG0(regs));
+		if (type_of(file) == S_IFSOCK)
+			error_fetched(call, sock_of(file), SYSCALL_ARG3(regs));
+		break;
 	case SYSCALL_FSYNC:
 		file = file_of(SYSCALL_ARG0(regs));
 		if (type_of(file) != S_IFREG)
@@ -499,7 +557,7 @@ static __always_inline bool belongs(const struct call *call, const struct syscal
  */
 static __always_inline void describe_socket_call(struct kp_network *network, const struct call *call)
 {
-	struct peer peer = {};
+	struct peer peer;
 
 	describe_sock(network, call->sk);
 	if (network->family != AF_INET && network->family != AF_INET6)
@@ -559,7 +617,7 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 	__u32 number = SYSCALL_NUMBER(regs);
 	const struct syscall_rule *rule;
 	const struct filter *filter;
-	bool exec;
+	bool exec, connects;
 
 	if (silent())
 		return false;
@@ -579,7 +637,8 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 			own_accepted(sk);
 	}
 	/* What nobody wants is settled here, before the costly look at files. A connect is looked at for its state. */
-	if (is_self() || (rule->kind != SYSCALL_CONNECT && !anyone_wants_current(rule->wanted)))
+	connects = rule->kind == SYSCALL_CONNECT || rule->kind == SYSCALL_GETSOCKOPT;
+	if (is_self() || (!connects && !anyone_wants_current(rule->wanted)))
 		return false;
 	call->start_ns = take_start(number, by_tid);
 	if (rule->wanted & (1 << KP_CATEGORY_FILESYSTEM)) {
@@ -588,7 +647,7 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 		else if (rule->kind == SYSCALL_AIO_FETCH && !failed(result))
 			fetches_aio(SYSCALL_ARG3(regs), result);
 	}
-	if (rule->kind != SYSCALL_CONNECT && !anyone_wants_result(rule->wanted, result))
+	if (!connects && !anyone_wants_result(rule->wanted, result))
 		return false;
 	if (restarts(result))
 		result = -EINTR;
@@ -603,14 +662,15 @@ static __always_inline bool leaves(struct pt_regs *regs, long result, struct cal
 			return false;
 		call->category = KP_CATEGORY_SYSCALL;
 		call->operation = number;
+		call->result = result;
 		call->sk = NULL;
 		call->file = NULL;
 		call->path = NULL;
 	}
-	if (rule->kind != SYSCALL_CONNECT && rule->wanted == (1 << (call->category & 7)))
+	if (!connects && rule->wanted == (1 << (call->category & 7)))
 		return true; /* its category is the only one that was asked */
 	filter = &settings.filter[call->category & 7];
-	if ((filter->flags & FILTER_ERRORS_ONLY) && !failed(result))
+	if ((filter->flags & FILTER_ERRORS_ONLY) && !failed(call->result))
 		return false;
 	return wants_current(filter);
 }

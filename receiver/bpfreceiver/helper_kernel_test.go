@@ -197,6 +197,7 @@ func (h *helper) wait(reached string) {
 // crash is the end of a receiver as a kill leaves it: nothing detached, nothing drained.
 func crash(t *testing.T, r *bpfReceiver) {
 	t.Helper()
+	r.stopWatchingPins()
 	r.simulator.stop()
 	now, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -123,6 +123,11 @@ func (r *bpfReceiver) startProbes(statuses *statuses, next consumer.Logs) (err e
 	return nil
 }
 
+func (r *bpfReceiver) stopWatchingPins() {
+	close(r.ended)
+	r.watch.Wait()
+}
+
 // checkPins reports whether pins were removed while the receiver has them open.
 func checkPins(dir *bpf.Directory, probes *bpf.Probes) error {
 	if err := dir.CheckPins(); err != nil {
@@ -178,9 +183,7 @@ func (r *bpfReceiver) Shutdown(ctx context.Context) error {
 }
 
 func (r *bpfReceiver) stopProbes(ctx context.Context) error {
-	close(r.ended)
-	r.watch.Wait() // before the probes are detached
-	r.ended = nil
+	r.stopWatchingPins() // before the probes are detached
 	r.simulator.stop()
 	var err error
 	if !r.config.KeepOnShutdown {

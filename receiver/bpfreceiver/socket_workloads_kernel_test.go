@@ -411,3 +411,33 @@ func workDualStack(h *helper) {
 		}
 	})
 }
+
+// vsockTimeout is a time in which a connect to nobody ends.
+var vsockTimeout = unix.Timeval{Usec: 100_000}
+
+// vsockToNobody begins a connect of a vsock to a port of the local machine where nobody answers, and does not wait for it.
+func vsockToNobody() (int, *unix.SockaddrVM, error) {
+	fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, nil, err
+	}
+	const connectTimeout = 6 // SO_VM_SOCKETS_CONNECT_TIMEOUT
+	must(unix.SetsockoptTimeval(fd, unix.AF_VSOCK, connectTimeout, &vsockTimeout))
+	nobody := &unix.SockaddrVM{CID: unix.VMADDR_CID_LOCAL, Port: 9999}
+	return fd, nobody, unix.Connect(fd, nobody)
+}
+
+// N connects of vsocks that do not wait, whose error getsockopt fetches.
+func workOtherConnects(h *helper) {
+	h.named(func() {
+		for range h.argument.N {
+			fd, _, err := vsockToNobody()
+			expectError(err, unix.EINPROGRESS)
+			must1(unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)) // it goes on, most likely
+			writable(fd)
+			must1(unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR))
+			must1(unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR))
+			must(unix.Close(fd))
+		}
+	})
+}

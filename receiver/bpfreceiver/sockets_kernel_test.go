@@ -198,3 +198,20 @@ func TestDualStack(t *testing.T) {
 		"connect ::1 ::1": n, "accept ::1 ::1": n, "close ::1 ::1": 2 * n, "send ::1 ::1": n, "receive ::1 ::1": n,
 	}, counts)
 }
+
+// No tracepoint tells how a connect of a socket that is none of TCP ends, but whoever asks is told.
+func TestOtherConnects(t *testing.T) {
+	fd, _, err := vsockToNobody()
+	if err != unix.EINPROGRESS {
+		t.Skip("no vsock here that does not wait: ", err)
+	}
+	require.NoError(t, unix.Close(fd))
+	const n = 3
+	events := trace(t, `probes: {network: {errors_only: true, command: [$COMMAND]}}`, "other_connects", argument{N: n})
+	assert.Len(t, events, n)
+	for i := range events {
+		assert.Equal(t, "connect", events[i].OperationName())
+		assert.EqualValues(t, unix.AF_VSOCK, events[i].Network().Family)
+		assert.True(t, events[i].Failed())
+	}
+}

@@ -44,6 +44,7 @@ var workloads = map[string]func(*helper){
 	"unreachable":      workUnreachable,
 	"datagrams":        workDatagrams,
 	"dual_stack":       workDualStack,
+	"other_connects":   workOtherConnects,
 	"sockets":          workSockets,
 	"files":            workFiles,
 	"no_files":         workNoFiles,
