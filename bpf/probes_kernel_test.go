@@ -85,12 +85,12 @@ func TestProgramsBySettings(t *testing.T) {
 		want     []string
 	}{
 		{"nothing", Settings{}, nil},
-		{"system calls", Settings{Syscall: all, Syscalls: []int{1}}, []string{"sys_enter", "sys_exit"}},
+		{"system calls", Settings{Syscall: all, Syscalls: []int{1}}, []string{"signal_deliver", "sys_enter", "sys_exit"}},
 		{"no system call", Settings{Syscall: all}, nil},
-		{"network", Settings{Network: all}, []string{"sys_enter", "sys_exit", "inet_sock_set_state", "tcp_retransmit_skb"}},
-		{"bytes", Settings{Network: &Filter{Operations: 1<<networkSend | 1<<networkReceive}}, []string{"sys_enter", "sys_exit"}},
-		{"retransmissions", Settings{Network: &Filter{Operations: 1 << networkRetransmit}}, []string{"sys_enter", "sys_exit", "inet_sock_set_state", "tcp_retransmit_skb"}},
-		{"filesystem", Settings{Filesystem: all}, []string{"sys_enter", "sys_exit"}},
+		{"network", Settings{Network: all}, []string{"signal_deliver", "sys_enter", "sys_exit", "inet_sock_set_state", "tcp_retransmit_skb", "tcp_retransmit_synack", "io_uring"}},
+		{"bytes", Settings{Network: &Filter{Operations: 1<<networkSend | 1<<networkReceive}}, []string{"signal_deliver", "sys_enter", "sys_exit", "io_uring"}},
+		{"retransmissions", Settings{Network: &Filter{Operations: 1 << networkRetransmit}}, []string{"signal_deliver", "sys_enter", "sys_exit", "inet_sock_set_state", "tcp_retransmit_skb", "tcp_retransmit_synack", "io_uring"}},
+		{"filesystem", Settings{Filesystem: all}, []string{"signal_deliver", "sys_enter", "sys_exit", "io_uring"}},
 		{"process", Settings{Process: all}, []string{"sched_process_fork", "sched_process_exec", "sched_process_exit"}},
 		{"exits", Settings{Process: &Filter{Operations: 1 << processExit}}, []string{"sched_process_exit"}},
 	} {

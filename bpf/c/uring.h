@@ -32,7 +32,7 @@ enum uring_opcode {
 	IORING_OP_WRITEV_FIXED = 61,
 };
 
-#define MAX_OPCODES 64
+#define MAX_OPCODES 256 /* an opcode is a byte, so that none is out of the table */
 #define IORING_CQE_F_BUFFER 1
 #define IORING_CQE_F_MORE 2
 #define IORING_FILE_INDEX_ALLOC (~0U)
@@ -170,8 +170,8 @@ static __always_inline int request_begins(struct io_kiocb *req)
 		bpf_map_delete_elem(&requests, &key); /* gone already: evicted meanwhile */
 	}
 	opcode = BPF_CORE_READ(req, opcode);
-	rule = &request_rules[opcode & (MAX_OPCODES - 1)];
-	if (opcode >= MAX_OPCODES || (!rule->network && !rule->filesystem) || is_self())
+	rule = &request_rules[opcode];
+	if ((!rule->network && !rule->filesystem) || is_self())
 		return 0;
 	identify_requester(&request.process);
 	if (!wants_request(rule, &request.process))
@@ -355,7 +355,6 @@ static __always_inline int request_ends(struct io_kiocb *req, __s32 result, __u3
 {
 	__u64 key = (__u64)(unsigned long)req;
 	struct call call = {.result = result};
-	const struct request_rule *rule;
 	struct request *request;
 	__u8 opcode;
 
@@ -367,10 +366,8 @@ static __always_inline int request_ends(struct io_kiocb *req, __s32 result, __u3
 		return 0;
 	}
 	opcode = BPF_CORE_READ(req, opcode);
-	if (opcode < MAX_OPCODES && !given_up(req, result)) {
-		rule = &request_rules[opcode & (MAX_OPCODES - 1)];
-		classify_request(&call, req, rule);
-	}
+	if (!given_up(req, result))
+		classify_request(&call, req, &request_rules[opcode]);
 	request = bpf_map_lookup_elem(&requests, &key);
 	if (!request) {
 		if (call.category != KP_CATEGORY_UNSET)
