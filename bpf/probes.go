@@ -524,8 +524,8 @@ func (p *Probes) Memory() uint64 {
 		}
 	}
 	if p.programs != nil {
-		total += memoryOf(p.programs.Maps[probesMapStarts], p.programs.Maps[probesMapStartsByTid], p.programs.Maps[probesMapInterruptions], p.programs.Maps[probesMapOperations],
-			p.programs.Maps[probesMapRequests])
+		total += memoryOf(p.programs.Maps[probesMapStarts], p.programs.Maps[probesMapStartsByTid], p.programs.Maps[probesMapInterruptions],
+			p.programs.Maps[probesMapOperations], p.programs.Maps[probesMapCalls], p.programs.Maps[probesMapRequests])
 	}
 	return total
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -20,21 +21,6 @@ import (
 
 func haveTaskStorage() bool {
 	return features.HaveProgramHelper(ebpf.RawTracepoint, asm.FnTaskStorageGet) == nil
-}
-
-// Every program loads, also those that this kernel has a better one for. Those that use task storage need it.
-func TestAllProbesLoad(t *testing.T) {
-	require.NoError(t, raiseMemoryLimit())
-	spec, err := loadProbes()
-	require.NoError(t, err)
-	if !haveTaskStorage() {
-		delete(spec.Maps, probesMapStarts)
-		delete(spec.Programs, probesProgSysEnter)
-		delete(spec.Programs, probesProgSysExit)
-	}
-	programs, err := ebpf.NewCollection(spec)
-	require.NoError(t, err)
-	programs.Close()
 }
 
 // The start of a system call is kept in its task, or where the kernel can't do that in a hash: the events are
@@ -79,18 +65,21 @@ func TestStartsOfSystemCalls(t *testing.T) {
 // Nothing is loaded and attached that is not asked for.
 func TestProgramsBySettings(t *testing.T) {
 	all := &Filter{}
+	systemCalls := []string{"signal_deliver", "sys_enter", "sys_exit"}
+	connections := append(slices.Clone(systemCalls), "inet_sock_set_state", "tcp_retransmit_skb", "tcp_retransmit_synack", "io_uring")
+	transfers := append(slices.Clone(systemCalls), "io_uring")
 	for _, test := range []struct {
 		name     string
 		settings Settings
 		want     []string
 	}{
 		{"nothing", Settings{}, nil},
-		{"system calls", Settings{Syscall: all, Syscalls: []int{1}}, []string{"signal_deliver", "sys_enter", "sys_exit"}},
+		{"system calls", Settings{Syscall: all, Syscalls: []int{1}}, systemCalls},
 		{"no system call", Settings{Syscall: all}, nil},
-		{"network", Settings{Network: all}, []string{"signal_deliver", "sys_enter", "sys_exit", "inet_sock_set_state", "tcp_retransmit_skb", "tcp_retransmit_synack", "io_uring"}},
-		{"bytes", Settings{Network: &Filter{Operations: 1<<networkSend | 1<<networkReceive}}, []string{"signal_deliver", "sys_enter", "sys_exit", "io_uring"}},
-		{"retransmissions", Settings{Network: &Filter{Operations: 1 << networkRetransmit}}, []string{"signal_deliver", "sys_enter", "sys_exit", "inet_sock_set_state", "tcp_retransmit_skb", "tcp_retransmit_synack", "io_uring"}},
-		{"filesystem", Settings{Filesystem: all}, []string{"signal_deliver", "sys_enter", "sys_exit", "io_uring"}},
+		{"network", Settings{Network: all}, connections},
+		{"bytes", Settings{Network: &Filter{Operations: 1<<networkSend | 1<<networkReceive}}, transfers},
+		{"retransmissions", Settings{Network: &Filter{Operations: 1 << networkRetransmit}}, connections},
+		{"filesystem", Settings{Filesystem: all}, transfers},
 		{"process", Settings{Process: all}, []string{"sched_process_fork", "sched_process_exec", "sched_process_exit"}},
 		{"exits", Settings{Process: &Filter{Operations: 1 << processExit}}, []string{"sched_process_exit"}},
 	} {

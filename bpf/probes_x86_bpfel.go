@@ -127,6 +127,7 @@ type probesStart struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	probesMapCalls                  = "calls"
 	probesMapCounters               = "counters"
 	probesMapEnded                  = "ended"
 	probesMapEvents                 = "events"
@@ -223,6 +224,7 @@ type probesProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type probesMapSpecs struct {
+	Calls         *ebpf.MapSpec `ebpf:"calls"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Ended         *ebpf.MapSpec `ebpf:"ended"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
@@ -265,6 +267,7 @@ func (o *probesObjects) Close() error {
 //
 // It can be passed to loadProbesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probesMaps struct {
+	Calls         *ebpf.Map `ebpf:"calls"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Ended         *ebpf.Map `ebpf:"ended"`
 	Events        *ebpf.Map `ebpf:"events"`
@@ -280,6 +283,7 @@ type probesMaps struct {
 
 func (m *probesMaps) Close() error {
 	return _ProbesClose(
+		m.Calls,
 		m.Counters,
 		m.Ended,
 		m.Events,

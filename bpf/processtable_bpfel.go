@@ -118,16 +118,17 @@ type processTableKpTableState struct {
 type processTableScratch struct {
 	_    structs.HostLayout
 	Path struct {
-		_    structs.HostLayout
-		Text [512]int8
-		At   uint32
-		Base uint32
-		Cut  bool
-		_    [3]byte
+		_      structs.HostLayout
+		Text   [512]int8
+		At     uint32
+		Base   uint32
+		Mount  uint64
+		Dentry uint64
+		Cut    bool
+		_      [7]byte
 	}
 	Component [256]int8
 	Longer    [1280]int8
-	_         [4]byte
 	Entry     processTableKpProcessEntry
 	Next      uint64
 	Last      uint64

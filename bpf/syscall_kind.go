@@ -20,6 +20,7 @@ const (
 	syscallSendMany
 	syscallReceiveMany
 	syscallConnect
+	syscallClose
 	syscallGetsockopt
 	syscallAccept
 	syscallOpen
@@ -78,6 +79,7 @@ var syscallOperations = [syscallKindCount][categories]uint32{
 	syscallSendMany:       {categoryNetwork: 1 << networkSend},
 	syscallReceiveMany:    {categoryNetwork: 1 << networkReceive},
 	syscallConnect:        {categoryNetwork: 1 << networkConnect},
+	syscallClose:          {categoryNetwork: 1 << networkConnect},
 	syscallGetsockopt:     {categoryNetwork: 1 << networkConnect},
 	syscallAccept:         {categoryNetwork: 1<<networkAccept | 1<<networkClose | 1<<networkRetransmit},
 	syscallOpen:           {categoryFilesystem: 1 << filesystemOpen},
@@ -112,6 +114,7 @@ func syscallKinds() map[int]syscallKind {
 		syscallSendMany:       {"sendmmsg"},
 		syscallReceiveMany:    {"recvmmsg"},
 		syscallConnect:        {"connect"},
+		syscallClose:          {"close"},
 		syscallGetsockopt:     {"getsockopt"},
 		syscallAccept:         {"accept", "accept4"},
 		syscallOpen:           {"open", "creat"},

@@ -125,7 +125,7 @@ __noinline int fetch_aio(__u64 event_at, __u64 now)
 	}
 	duration = now - aio->start_ns;
 	if (aio->operation && wants_operation(filter, aio->operation) && (failed(result) || !(filter->flags & FILTER_ERRORS_ONLY)) &&
-	    duration >= filter->min_duration_ns && wants_current(filter) && sampled(filter)) {
+	    duration >= filter->min_duration_ns && wants_current(KP_CATEGORY_FILESYSTEM) && sampled(filter)) {
 		event = reserve(KP_CATEGORY_FILESYSTEM, aio->operation, now);
 		if (event) {
 			event->duration_ns = duration;

@@ -13,7 +13,7 @@ static __always_inline bool wants_connection(const struct kp_owner *owner, __u16
 		return false;
 	if (!wants_operation(filter, operation) || ((filter->flags & FILTER_ERRORS_ONLY) && !failed(result)))
 		return false;
-	return duration >= filter->min_duration_ns && wants_process(filter, owner ? &owner->process : &nobody);
+	return duration >= filter->min_duration_ns && wants_process(KP_CATEGORY_NETWORK, owner ? &owner->process : &nobody);
 }
 
 static __always_inline void emit_connection(struct sock *sk, const struct kp_owner *owner, __u16 operation, __u64 duration, __s64 result)
@@ -50,6 +50,36 @@ static __always_inline void connect_failed(struct sock *sk, struct kp_owner *own
 	if (!error)
 		error = ECANCELED; /* the socket was closed while connecting */
 	emit_connection(sk, owner, KP_NETWORK_CONNECT, duration, -error);
+}
+
+/*
+ * A close(2) begins. A connect that goes on on a socket that is none of TCP is reported here, if nobody has asked for its
+ * outcome: no tracepoint tells of it.
+ */
+static __always_inline void close_begins(__u32 fd)
+{
+	struct file *file = file_of(fd);
+	struct kp_owner *owner;
+	struct sock *sk;
+	int error, state;
+	__u64 key;
+
+	if (type_of(file) != S_IFSOCK)
+		return;
+	sk = sock_of(file);
+	if (is_tcp(BPF_CORE_READ(sk, sk_protocol)))
+		return;
+	key = (__u64)(unsigned long)sk;
+	owner = bpf_map_lookup_elem(&owners, &key);
+	if (!owner || owner->connecting != CONNECTING_ELSEWHERE || owner->process.tgid != current_tgid())
+		return; /* another process that has the socket too may go on with it */
+	error = BPF_CORE_READ(sk, sk_err);
+	state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	if (!error && state == TCP_SYN_SENT)
+		error = ECANCELED;
+	if (error || state != TCP_CLOSE) /* else the note is of another socket at this address, before */
+		emit_connection(sk, owner, KP_NETWORK_CONNECT, bpf_ktime_get_boot_ns() - owner->since_ns, -error);
+	bpf_map_delete_elem(&owners, &key); /* gone already: evicted meanwhile */
 }
 
 /* include/trace/events/sock.h */

@@ -8,9 +8,11 @@
 /*
  * Whether a file was made without a name, with O_TMPFILE: its dentry is in no directory, and is called # and the number
  * of the inode (d_mark_tmpfile() in fs/dcache.c). A file of such a name in a directory is another's number, or it is there.
+ * A global function, which the verifier reads once; it takes a number, as those of older kernels take no other pointers.
  */
-static __noinline bool is_nameless(struct file *file)
+__noinline int is_nameless(__u64 address)
 {
+	struct file *file = (struct file *)address;
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	char name[2 + MAX_DIGITS] = {};
 	__u64 number = 0;

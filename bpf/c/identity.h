@@ -75,44 +75,33 @@ static __always_inline bool is_self(void)
 	return current_tgid() == settings.self_tgid && current_start_ns() == settings.self_start_ns;
 }
 
-static __always_inline bool has_command(const struct filter *filter, const __u64 *comm)
+/*
+ * Global functions, which the verifier reads once and not for each call. They have to return a number, and those of older
+ * kernels take no pointers.
+ */
+
+/* Is a name, in two words, one of those that a category's filter asks for? */
+__noinline int has_command(__u32 category, __u64 first, __u64 second)
 {
+	const struct filter *filter = &settings.filter[category & 7];
+
 	for (int i = 0; i < MAX_COMMANDS; i++) {
 		if (i >= filter->commands)
 			return false;
-		if (filter->command[i][0] == comm[0] && filter->command[i][1] == comm[1])
+		if (filter->command[i][0] == first && filter->command[i][1] == second)
 			return true;
 	}
 	return false;
 }
 
-/* The conditions on the process, cheapest first. */
-static __always_inline bool wants_process(const struct filter *filter, const struct kp_process *process)
+/* Does the current task meet the conditions of a category's filter? They come cheapest first. */
+__noinline int current_passes(__u32 category)
 {
-	__u32 flags = filter->flags;
-
-	if (!(flags & (FILTER_PID | FILTER_UID | FILTER_COMMAND | FILTER_CGROUP)))
-		return true;
-	if ((flags & FILTER_PID) && (process->tgid < filter->pid_min || process->tgid > filter->pid_max))
-		return false;
-	if ((flags & FILTER_UID) && (process->uid < filter->uid_min || process->uid > filter->uid_max))
-		return false;
-	if ((flags & FILTER_CGROUP) && process->cgroup_id != filter->cgroup_id)
-		return false;
-	if ((flags & FILTER_COMMAND) && !has_command(filter, (const __u64 *)process->comm))
-		return false;
-	return true;
-}
-
-/* As wants_process, for the current task, reading no more of it than the filter asks about. */
-static __always_inline bool wants_current(const struct filter *filter)
-{
+	const struct filter *filter = &settings.filter[category & 7];
 	__u32 flags = filter->flags;
 	__u32 tgid, uid;
 	__u64 comm[2] = {};
 
-	if (!(flags & (FILTER_PID | FILTER_UID | FILTER_COMMAND | FILTER_CGROUP)))
-		return true;
 	tgid = current_tgid();
 	if ((flags & FILTER_PID) && (tgid < filter->pid_min || tgid > filter->pid_max))
 		return false;
@@ -121,11 +110,34 @@ static __always_inline bool wants_current(const struct filter *filter)
 		return false;
 	if ((flags & FILTER_CGROUP) && bpf_get_current_cgroup_id() != filter->cgroup_id)
 		return false;
-	if (flags & FILTER_COMMAND) {
-		current_comm(comm);
-		return has_command(filter, comm);
-	}
-	return true;
+	if (!(flags & FILTER_COMMAND))
+		return true;
+	current_comm(comm);
+	return has_command(category, comm[0], comm[1]);
+}
+
+/* Does a category want what the current task does? Most ask nothing about it, which costs no call. */
+static __always_inline bool wants_current(__u32 category)
+{
+	return !(settings.filter[category & 7].flags & FILTER_PROCESS) || current_passes(category);
+}
+
+/* Does a category want what this process does? As wants_current. */
+static __always_inline bool wants_process(__u32 category, const struct kp_process *process)
+{
+	const struct filter *filter = &settings.filter[category & 7];
+	const __u64 *comm = (const __u64 *)process->comm;
+	__u32 flags = filter->flags;
+
+	if (!(flags & FILTER_PROCESS))
+		return true;
+	if ((flags & FILTER_PID) && (process->tgid < filter->pid_min || process->tgid > filter->pid_max))
+		return false;
+	if ((flags & FILTER_UID) && (process->uid < filter->uid_min || process->uid > filter->uid_max))
+		return false;
+	if ((flags & FILTER_CGROUP) && process->cgroup_id != filter->cgroup_id)
+		return false;
+	return !(flags & FILTER_COMMAND) || has_command(category, comm[0], comm[1]);
 }
 
 #endif

@@ -13,7 +13,8 @@
 #define MSGHDR_IOVLEN_OFFSET 24
 #define IOVEC_SIZE 16
 #define IOVEC_LEN_OFFSET 8
-#define MAX_IOVECS 1024 /* UIO_MAXIOV */
+#define IOVECS_AT_ONCE 32
+#define MAX_IOVECS (IOVECS_AT_ONCE * IOVECS_AT_ONCE) /* UIO_MAXIOV */
 
 /* Does a receive with these flags only look at what is there? A message of the error queue was sent by this socket. */
 static __always_inline bool looks(__u64 flags)
@@ -22,27 +23,43 @@ static __always_inline bool looks(__u64 flags)
 }
 
 /*
+ * The room in the first of count buffers, IOVECS_AT_ONCE at most, or as many as have room for most bytes. What can't be read is
+ * taken to have room. Such functions are global ones, so that the verifier reads each once, and not for each call or step.
+ */
+__noinline __u64 room_of(__u64 vector, __u64 count, __u64 most)
+{
+	__u64 size, room = 0;
+
+	for (__u32 i = 0; i < IOVECS_AT_ONCE; i++) {
+		if (i >= count || room >= most)
+			break;
+		if (bpf_probe_read_user(&size, sizeof(size), (const void *)(vector + i * IOVEC_SIZE + IOVEC_LEN_OFFSET)))
+			return most;
+		room += size;
+	}
+	return room;
+}
+
+/*
  * How much of a received message of this length its buffers had room for: with MSG_TRUNC the kernel says how long it was.
- * header is a struct user_msghdr in user memory. What can't be read is taken to have room.
+ * header is a struct user_msghdr in user memory.
  */
 __noinline __u64 kept(__u64 header, __u64 length)
 {
-	__u64 vector = 0, count = 0, size, room = 0;
+	__u64 vector = 0, count = 0, room = 0;
 
 	if (bpf_probe_read_user(&vector, sizeof(vector), (const void *)(header + MSGHDR_IOV_OFFSET)) ||
 	    bpf_probe_read_user(&count, sizeof(count), (const void *)(header + MSGHDR_IOVLEN_OFFSET)))
 		return length;
-	for (__u32 i = 0; i < MAX_IOVECS; i++) {
+	for (__u32 i = 0; i < MAX_IOVECS; i += IOVECS_AT_ONCE) {
 		if (i >= count || room >= length)
 			break;
-		if (bpf_probe_read_user(&size, sizeof(size), (const void *)(vector + i * IOVEC_SIZE + IOVEC_LEN_OFFSET)))
-			return length;
-		room += size;
+		room += room_of(vector + i * IOVEC_SIZE, count - i, length - room);
 	}
 	return room < length ? room : length;
 }
 
-/* Adds up the messages of sendmmsg and recvmmsg. A function of its own, so that the verifier reads its caller once. */
+/* Adds up the messages of sendmmsg and recvmmsg. */
 __noinline __u64 add_messages(__u64 vector, __u64 count, __u64 truncates)
 {
 	__u64 bytes = 0;

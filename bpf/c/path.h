@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The path of a file, and of a cgroup, written from its end. Such names have no length that is known before,
+ * A path, that of a cgroup or of a file (see table_program.h), written from its end. Such names have no length that is known before,
  * and their ends are what matters: where there is no room for all of it, the beginning is left out.
  */
 #ifndef KERNELPIPE_PATH_H
@@ -13,6 +13,7 @@ struct path_text {
 	char text[2 * KP_PATH_LEN];
 	__u32 at;   /* where it begins; it ends at KP_PATH_LEN - 1 with a NUL */
 	__u32 base; /* where its last component begins */
+	__u64 mount, dentry; /* what comes next, above the mount of a file; no dentry: its mount is the next */
 	bool cut;
 };
 
@@ -65,66 +66,6 @@ static __always_inline void copy_path(char *to, struct path_text *from)
 
 	BOUND(at);
 	bpf_probe_read_kernel(to, KP_PATH_LEN - at, &from->text[at]); /* it can't fail: it reads a map */
-}
-
-/* Goes on with a path above a dentry that is the root of its mount. */
-static __always_inline void path_above(struct path_text *to, struct mount *mount)
-{
-	struct dentry *dentry = NULL;
-	bool at_root = true;
-
-	for (int i = 0; i < MAX_COMPONENTS; i++) {
-		struct dentry *parent;
-
-		if (at_root) {
-			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
-
-			if (above == mount)
-				return;
-			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-			mount = above;
-		} else {
-			parent = BPF_CORE_READ(dentry, d_parent);
-			if (!parent || parent == dentry) /* of a file system that is unmounted by now */
-				return;
-			if (!prepend(to, BPF_CORE_READ(dentry, d_name.name), BPF_CORE_READ(dentry, d_name.len)))
-				return;
-			dentry = parent;
-		}
-		at_root = dentry == BPF_CORE_READ(mount, mnt.mnt_root);
-	}
-	to->cut = true;
-}
-
-/*
- * The path of a file as the processes of its mount namespace see it, put in front of what is there, which is nothing.
- * Something that is in no directory, such as a memfd, has a name only. Within the mount of the file, pointers have types
- * that the kernel knows, so that to read them is a load and not the call of a helper.
- */
-static __always_inline void file_path(struct path_text *to, struct file *file)
-{
-	struct vfsmount *vfsmount = file->f_path.mnt;
-	struct dentry *dentry = file->f_path.dentry, *root;
-
-	if (!vfsmount || !dentry)
-		return;
-	root = vfsmount->mnt_root;
-	for (int i = 0; i < MAX_COMPONENTS; i++) {
-		struct dentry *parent = dentry->d_parent;
-
-		if (!parent || !prepend(to, dentry->d_name.name, dentry->d_name.len))
-			return;
-		if (dentry == parent) { /* no directory */
-			to->at = to->base;
-			return;
-		}
-		if (parent == root) {
-			path_above(to, (void *)vfsmount - bpf_core_field_offset(struct mount, mnt));
-			return;
-		}
-		dentry = parent;
-	}
-	to->cut = true;
 }
 
 static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)

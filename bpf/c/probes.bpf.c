@@ -14,9 +14,12 @@
 #include "message.h"
 #include "peer.h"
 #include "aio.h"
+#include "registers.h"
 #include "syscall.h"
-#include "trace.h"
+#include "classify.h"
+#include "call_event.h"
 #include "connection.h"
+#include "trace.h"
 #include "uring.h"
 #include "process.h"
 

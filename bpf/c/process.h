@@ -13,7 +13,7 @@ static __always_inline struct kp_event *process_event(const struct kp_process *p
 		return NULL;
 	if ((filter->flags & FILTER_ERRORS_ONLY) && result == 0)
 		return NULL;
-	if (duration < filter->min_duration_ns || is_self() || !wants_process(filter, process) || !sampled(filter))
+	if (duration < filter->min_duration_ns || is_self() || !wants_process(KP_CATEGORY_PROCESS, process) || !sampled(filter))
 		return NULL;
 	event = reserve(KP_CATEGORY_PROCESS, operation, bpf_ktime_get_boot_ns());
 	if (!event)

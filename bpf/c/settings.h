@@ -13,6 +13,7 @@ enum filter_flag {
 	FILTER_UID = 8,
 	FILTER_COMMAND = 16,
 	FILTER_CGROUP = 32,
+	FILTER_PROCESS = FILTER_PID | FILTER_UID | FILTER_COMMAND | FILTER_CGROUP,
 };
 
 struct filter {
@@ -42,6 +43,7 @@ enum syscall_kind {
 	SYSCALL_SEND_MANY,   /* sendmmsg */
 	SYSCALL_RECEIVE_MANY, /* recvmmsg: flags in argument 3 */
 	SYSCALL_CONNECT,
+	SYSCALL_CLOSE,      /* the descriptor in argument 0 */
 	SYSCALL_GETSOCKOPT, /* level in argument 1, option in argument 2, its value where argument 3 points */
 	SYSCALL_ACCEPT,
 	SYSCALL_OPEN,     /* path in argument 0 */

@@ -163,6 +163,18 @@ __noinline int prepare(__u32 index, __u64 unix_now)
 	return delta->state == KP_DELTA_KNOWN || make_series(index, unix_now);
 }
 
+/* As prepare, for the first count deltas. Its loop is not in its caller, where it would have the verifier read what follows at each step. */
+__noinline int prepare_all(__u64 count, __u64 unix_now)
+{
+	for (__u32 i = 0; i < KP_DELTAS; i++) {
+		if (i >= count)
+			break;
+		if (!prepare(i, unix_now))
+			return 0;
+	}
+	return 1;
+}
+
 /*
  * Adds the first args[0] deltas, made of args[3] events up to number args[2] (exclusive) of the source in
  * slot args[1] (KP_SOURCES: of none), at args[4] of the wall clock. Returns 0 when a series finds no room, and
@@ -176,15 +188,10 @@ int add_deltas(__u64 *args)
 	__u64 now = bpf_ktime_get_boot_ns();
 	struct kp_stats_books *book;
 	int lost = 0;
-	__u32 i;
 
-	for (i = 0; i < KP_DELTAS; i++) {
-		if (i >= count)
-			break;
-		if (!prepare(i, unix_now))
-			return 0;
-	}
-	for (i = 0; i < KP_DELTAS; i++) {
+	if (!prepare_all(count, unix_now))
+		return 0;
+	for (__u32 i = 0; i < KP_DELTAS; i++) {
 		if (i >= count)
 			break;
 		if (!add_delta(i, now))

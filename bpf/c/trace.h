@@ -74,6 +74,12 @@ static __always_inline bool begins_again(struct start *start, struct pt_regs *re
 	return true;
 }
 
+/* Is the system call wanted as such? */
+static __always_inline bool is_itself_wanted(const struct syscall_rule *rule)
+{
+	return rule->wanted & (1 << KP_CATEGORY_SYSCALL);
+}
+
 static __always_inline int enters(struct pt_regs *regs, __u32 number, bool by_tid)
 {
 	const struct syscall_rule *rule;
@@ -86,6 +92,12 @@ static __always_inline int enters(struct pt_regs *regs, __u32 number, bool by_ti
 		return 0;
 	}
 	rule = rule_of(number);
+	if (rule && rule->kind == SYSCALL_CLOSE) {
+		if (rule->wanted & (1 << KP_CATEGORY_NETWORK))
+			close_begins(SYSCALL_ARG0(regs));
+		if (!is_itself_wanted(rule))
+			return 0;
+	}
 	if (number != RESTART_SYSCALL && (!rule || is_self() || !anyone_wants_current(rule->wanted)))
 		return 0;
 	start = own_start(by_tid);
@@ -128,17 +140,109 @@ static __always_inline bool dies(void)
 	return READ_CURRENT(pending.signal.sig[0]) & SIGNAL_BIT(SIGKILL);
 }
 
+/* Is the state of a socket noted by this call, whether anyone wants the call or not? */
+static __always_inline bool connects(__u8 kind)
+{
+	return kind == SYSCALL_CONNECT || kind == SYSCALL_GETSOCKOPT;
+}
+
+/* Notes whose the socket is that was accepted as descriptor fd. */
+static __always_inline void accepts(__u32 fd)
+{
+	struct file *file = file_of(fd);
+	struct sock *sk = type_of(file) == S_IFSOCK ? sock_of(file) : NULL;
+
+	if (sk && is_tcp(BPF_CORE_READ(sk, sk_protocol)))
+		own_accepted(sk);
+}
+
+/* The call that returns, as far as it is known before its arguments are looked at. NULL: nobody wants it. */
+static __always_inline struct call *returning(struct pt_regs *regs, long result, bool by_tid)
+{
+	__u32 number = SYSCALL_NUMBER(regs), zero = 0;
+	const struct syscall_rule *rule;
+	struct call *call;
+	bool exec;
+
+	if (silent())
+		return NULL;
+	if (number == RESTART_SYSCALL)
+		number = restarted_number(by_tid);
+	exec = exec_returns(&number, result, by_tid);
+	rule = rule_of(number);
+	if (!rule || (!exec && of_other_table(number)))
+		return NULL;
+	if (rule->kind == SYSCALL_CLOSE && !is_itself_wanted(rule))
+		return NULL;
+	if (denied(regs, result, by_tid))
+		result = -EPERM;
+	if (rule->kind == SYSCALL_ACCEPT && !failed(result) && (rule->wanted & (1 << KP_CATEGORY_NETWORK)))
+		accepts(result);
+	if (is_self() || (!connects(rule->kind) && !anyone_wants_current(rule->wanted)))
+		return NULL;
+	call = bpf_map_lookup_elem(&calls, &zero);
+	if (!call)
+		return NULL;
+	__builtin_memset(call, 0, sizeof(*call));
+	call->start_ns = take_start(number, by_tid);
+	call->number = number;
+	call->kind = rule->kind;
+	call->wanted = rule->wanted;
+	call->result = result;
+	return call;
+}
+
+/* All conditions on a call but those of its process, which are met, and the duration. False: no event. */
+static __always_inline bool leaves(struct call *call, struct pt_regs *regs)
+{
+	__s64 result = call->result;
+
+	if (call->wanted & (1 << KP_CATEGORY_FILESYSTEM)) {
+		if (call->kind == SYSCALL_AIO_SUBMIT && result != (long)SYSCALL_ARG1(regs))
+			refuses_aio(SYSCALL_ARG2(regs), SYSCALL_ARG1(regs), failed(result) ? 0 : result);
+		else if (call->kind == SYSCALL_AIO_FETCH && !failed(result))
+			fetches_aio(SYSCALL_ARG3(regs), result);
+	}
+	if (!connects(call->kind) && !anyone_wants_result(call->wanted, result))
+		return false;
+	if (restarts(result))
+		result = -EINTR;
+	call->category = KP_CATEGORY_SYSCALL;
+	call->operation = call->number;
+	call->result = result;
+	if (!classify(call, regs))
+		return false;
+	if (!belongs(call)) {
+		if (!(call->wanted & (1 << KP_CATEGORY_SYSCALL)))
+			return false;
+		call->category = KP_CATEGORY_SYSCALL;
+		call->operation = call->number;
+		call->result = result;
+		call->sk = NULL;
+		call->file = NULL;
+		call->path = NULL;
+	}
+	if (!connects(call->kind) && call->wanted == (1 << (call->category & 7)))
+		return true; /* its category is the only one that was asked */
+	if ((settings.filter[call->category & 7].flags & FILTER_ERRORS_ONLY) && !failed(call->result))
+		return false;
+	return wants_current(call->category);
+}
+
 static __always_inline int exits(struct pt_regs *regs, long result, bool by_tid)
 {
-	struct call call = {};
-	bool wanted = leaves(regs, result, &call, by_tid);
+	struct call *call = returning(regs, result, by_tid);
+	bool wanted;
 
+	if (!call)
+		return 0;
+	wanted = leaves(call, regs);
 	if ((result == -EINTR || restarts(result)) && dies())
 		return 0;
-	if (restarts(result) && (wanted || call.start_ns) && interrupt(regs, result, &call, wanted, by_tid))
+	if (restarts(result) && (wanted || call->start_ns) && interrupt(regs, result, call, wanted, by_tid))
 		return 0;
 	if (wanted)
-		emit_call(&call, bpf_ktime_get_boot_ns());
+		emit_call(call, bpf_ktime_get_boot_ns());
 	return 0;
 }
 
@@ -174,7 +278,6 @@ SEC("tp_btf/signal_deliver")
 int BPF_PROG(signal_deliver, int signal, void *info, struct k_sigaction *action)
 {
 	struct interruption *interruption;
-	struct call call;
 
 	if (silent() || (unsigned long)BPF_CORE_READ(action, sa.sa_handler) <= SIG_IGN)
 		return 0;
@@ -186,9 +289,8 @@ int BPF_PROG(signal_deliver, int signal, void *info, struct k_sigaction *action)
 		interruption->result = 0;
 		return 0;
 	}
-	call = interruption->call;
 	if (interruption->wanted)
-		emit_call(&call, bpf_ktime_get_boot_ns());
+		emit_call(&interruption->call, bpf_ktime_get_boot_ns());
 	forget_interruption();
 	return 0;
 }

@@ -111,8 +111,8 @@ static __always_inline bool wants_request(const struct request_rule *rule, const
 
 	if (rule->network == KP_NETWORK_ACCEPT || rule->network == KP_NETWORK_CONNECT)
 		return network->flags & FILTER_ENABLED;
-	return (rule->network && wants_operation(network, rule->network) && wants_process(network, process)) ||
-	       (rule->filesystem && wants_operation(filesystem, rule->filesystem) && wants_process(filesystem, process));
+	return (rule->network && wants_operation(network, rule->network) && wants_process(KP_CATEGORY_NETWORK, process)) ||
+	       (rule->filesystem && wants_operation(filesystem, rule->filesystem) && wants_process(KP_CATEGORY_FILESYSTEM, process));
 }
 
 /* Notes what the program has named in its memory, and the kernel in its own: neither may be there when there is a result. */
@@ -298,16 +298,8 @@ static __always_inline void miss_request(__u32 category, __u32 operation, __s64 
 	const struct filter *filter = &settings.filter[category & 7];
 
 	if (wants_operation(filter, operation) && (failed(result) || !(filter->flags & FILTER_ERRORS_ONLY)) && !is_self() &&
-	    wants_current(filter))
+	    wants_current(category))
 		count_missed(MISSED_URING);
-}
-
-/* Puts the name of an open file into its event, if it has one. */
-static __always_inline void name_file(struct kp_event *event, struct file *file)
-{
-	COPY_NAME(event, bpf_probe_read_kernel_str, bpf_probe_read_kernel, (const char *)BPF_CORE_READ(file, f_path.dentry, d_name.name));
-	if (event->name[0] == '#' && is_nameless(file))
-		__builtin_memset(event->name, 0, KP_NAME_LEN);
 }
 
 static __always_inline void emit_request(struct call *call, struct io_kiocb *req, __u8 opcode, const struct request *request)
@@ -322,7 +314,7 @@ static __always_inline void emit_request(struct call *call, struct io_kiocb *req
 		return;
 	if (!wants_operation(filter, call->operation) || ((filter->flags & FILTER_ERRORS_ONLY) && !failed(call->result)))
 		return;
-	if (duration < filter->min_duration_ns || !wants_process(filter, &request->process) || !sampled(filter))
+	if (duration < filter->min_duration_ns || !wants_process(call->category, &request->process) || !sampled(filter))
 		return;
 	event = reserve(call->category, call->operation, now);
 	if (!event)

@@ -439,5 +439,14 @@ func workOtherConnects(h *helper) {
 			must1(unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR))
 			must(unix.Close(fd))
 		}
+		for range h.argument.N { // nobody asks for the outcome, before it is there and after
+			fd, _, err := vsockToNobody()
+			expectError(err, unix.EINPROGRESS)
+			must(unix.Close(fd))
+		}
+		fd, _, err := vsockToNobody()
+		expectError(err, unix.EINPROGRESS)
+		writable(fd)
+		must(unix.Close(fd))
 	})
 }
