@@ -48,7 +48,7 @@ func OpenConsumer(pinPath, component, name string) (_ *Consumer, err error) {
 	return c, err
 }
 
-// Reconcile is Queue.Reconcile.
+// Reconcile is Queue.Reconcile. Where there is more than one queue it does nothing: once Follow has come to the last one it does.
 func (c *Consumer) Reconcile() error {
 	numbers, err := c.generations()
 	if err != nil || len(numbers) > 1 {
@@ -57,7 +57,7 @@ func (c *Consumer) Reconcile() error {
 	return c.state.reconcile([]*Queue{c.queue})
 }
 
-// Damage is Queue.Damage, of the oldest queue.
+// Damage is Queue.Damage, of the queue that elements are taken out of: after Follow it is another one.
 func (c *Consumer) Damage() []error { return c.queue.Damage() }
 
 // openState opens the queue's books and claims it.
@@ -122,9 +122,9 @@ func (c *Consumer) Oldest(lane int) ([]byte, error) { return c.queue.Oldest(lane
 // Books returns the account of the queue.
 func (c *Consumer) Books() QueueBooks { return c.state.account() }
 
-// Follow goes on to the next generation, if the owner was started with another shape and this one is empty. It
-// removes this one then and returns true. Call it when Pop finds nothing in any lane. The error wraps ErrNoQueue
-// where someone has removed the queue.
+// Follow goes on to the next generation, if the owner was started with another shape and this one is empty but for lanes that
+// Pop fails for with a DamageError. It removes this one then, unless it has such a lane, and returns true. Call it when Pop
+// finds nothing in any lane. The error wraps ErrNoQueue where someone has removed the queue.
 func (c *Consumer) Follow() (bool, error) {
 	if there, err := c.state.group.isPinned(); err != nil || !there {
 		return false, errors.Join(err, fmt.Errorf("%w any more", ErrNoQueue))
@@ -148,16 +148,19 @@ func (c *Consumer) Follow() (bool, error) {
 		return false, err
 	}
 	waitForPrograms() // one that looked the lane up before may be about to push to it
-	if empty, err := c.queue.Empty(); err != nil || !empty {
+	empty, damaged, err := c.queue.emptyButForDamage()
+	if err != nil || !empty {
 		return false, err
 	}
 	queue, err := c.adopt(next)
 	if err != nil {
 		return false, err
 	}
-	if err := c.queue.Remove(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		queue.Close()
-		return false, err
+	if !damaged {
+		if err := c.queue.Remove(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			queue.Close()
+			return false, err
+		}
 	}
 	c.queue.Close()
 	c.queue = queue

@@ -96,6 +96,7 @@ func TestDamagedRings(t *testing.T) {
 	}{
 		"position beyond what is written":  {position(1 << 40), 0, 0, "read up to position 1099511627776 and written up to 4080, and 65536 bytes fit"},
 		"position within a record header":  {position(4), 0, 0, "read up to position 4"},
+		"position within a record":         {position(8), 0, 0, "ring-0/events is damaged: a record of "},
 		"greatest position":                {position(math.MaxUint64 &^ 7), 0, 0, "ring-0/events is damaged"},
 		"handed on more than is written":   {books(func(b *probesKpRingBooks) { b.HandedOn = math.MaxUint64 }), 20, 20, "handed on up to position 18446744073709551615 of 4080"},
 		"delivered more than there was":    {books(func(b *probesKpRingBooks) { b.Delivered = 1 << 63 }), 20, 0, "9223372036854775808 events delivered of 10"},
@@ -112,11 +113,11 @@ func TestDamagedRings(t *testing.T) {
 			c.damage(p.Ring())
 			p.Close()
 			require.NoError(t, p.dir.Close())
-			for range 2 { // it is so after each start
+			for start := range 2 { // it is so after each start
 				p = openSimulation(t, path, 64<<10)
-				if c.says == "" {
+				if c.says == "" || c.events > 0 && start > 0 { // what was mended is said once
 					assert.Empty(t, p.Damage())
-				} else if c.events == 0 || len(p.Damage()) > 0 {
+				} else {
 					require.Len(t, p.Damage(), 1)
 					require.ErrorContains(t, p.Damage()[0], c.says)
 				}
@@ -136,6 +137,94 @@ func TestDamagedRings(t *testing.T) {
 			p.Close()
 		})
 	}
+}
+
+// A record that can't be in an older ring buffer costs those after it nothing. What is left of it stays, also when the others are
+// drained and removed, and no total falls.
+func TestDamagedOlderRing(t *testing.T) {
+	path := pinPath(t)
+	open := func(size uint32) *Probes { return openSimulation(t, path, size) }
+	closeAll := func(p *Probes) {
+		p.Close()
+		require.NoError(t, p.dir.Close())
+	}
+	p := open(64 << 10)
+	makeEvents(t, p, 30)
+	assert.Len(t, p.Ring().Read(10).Records, 10)
+	p.Ring().Commit()
+	closeAll(p)
+	p = open(128 << 10)
+	makeEvents(t, p, 20)
+	closeAll(p)
+	p = open(64 << 10)
+	damaged := p.OlderRing()
+	damaged.position(damaged.consumer).Add(8)
+	damaged.Rewind()
+	assert.Empty(t, damaged.Read(MaxBatch).Records)
+	require.ErrorAs(t, p.DropOlderRing(), new(*DamageError))
+	require.Len(t, p.Damage(), 1)
+	require.ErrorContains(t, p.Damage()[0], "ring-0/events is damaged: ")
+	assert.EqualValues(t, 10, p.RingBooks().Delivered)
+	assert.Len(t, p.OlderRing().Read(MaxBatch).Records, 20)
+	p.OlderRing().Commit()
+	require.NoError(t, p.DropOlderRing())
+	assert.Nil(t, p.OlderRing())
+	makeEvents(t, p, 5)
+	assert.Len(t, p.Ring().Read(MaxBatch).Records, 5)
+	assert.EqualValues(t, 30, p.RingBooks().Delivered)
+	closeAll(p)
+	for range 2 {
+		assert.Equal(t, []string{"ring-0", "ring-2"}, ringsIn(t, path))
+		p = open(64 << 10)
+		require.Len(t, p.Damage(), 1)
+		require.ErrorContains(t, p.Damage()[0], "ring-0/events is damaged: a record of ")
+		assert.Nil(t, p.OlderRing())
+		assert.Len(t, p.Ring().Read(MaxBatch).Records, 5)
+		closeAll(p)
+	}
+}
+
+// A series whose key no version makes is named, with what is wrong with it, and removed.
+func TestDamagedSeriesID(t *testing.T) {
+	dir := directory(t, pinPath(t))
+	s, err := OpenStats(dir, "stats", 10)
+	require.NoError(t, err)
+	require.NoError(t, s.group.maps[statsMapStats].Put(&SeriesID{Number: math.MaxUint64}, &Entry{}))
+	s.Close()
+	s, err = OpenStats(dir, "stats", 10)
+	require.NoError(t, err)
+	defer s.Close()
+	require.ErrorContains(t, s.Damage(), "series 18446744073709551615 has a number that none is given")
+	assert.Empty(t, events(t, s, 0))
+}
+
+// What could not be removed when it was delivered is removed later, however many intervals have passed. A series of an interval
+// that is yet to come is damage.
+func TestLeftoversOfDeliveredIntervals(t *testing.T) {
+	dir := directory(t, pinPath(t))
+	s, err := OpenStats(dir, "stats", 10)
+	require.NoError(t, err)
+	for interval := range uint32(5) {
+		put(s, 0, uint32(s.NewNumber()), 7)
+		add(t, s, 1, 0, 0, 7)
+		if interval < 4 {
+			require.NoError(t, s.Seal(time.Now(), nil))
+			s.Delivered()
+		}
+	}
+	s.Close()
+	s, err = OpenStats(dir, "stats", 10)
+	require.NoError(t, err)
+	require.NoError(t, s.Damage())
+	for interval := range uint32(4) {
+		assert.Empty(t, events(t, s, interval))
+	}
+	assert.Equal(t, map[uint32]uint64{5: 7}, events(t, s, 4))
+	assert.Equal(t, ViewBooks{Events: 35, Bytes: 350, RetiredEvents: 28, RetiredBytes: 280}, s.ViewBooks(0))
+	require.NoError(t, s.group.maps[statsMapStats].Put(&SeriesID{Number: 1, Generation: 5}, &Entry{}))
+	s.Close()
+	_, err = OpenStats(dir, "stats", 10)
+	require.ErrorAs(t, err, new(*DamageError))
 }
 
 // Whatever is written into the pinned stats, opening them ends, and what is read from them afterwards can be exported. What is
@@ -191,12 +280,21 @@ func TestDamagedStats(t *testing.T) {
 				for range 10 {
 					s.NewNumber()
 				}
-				id := SeriesID{Number: 7}
+				id, wrong, says := SeriesID{Number: 7}, false, ""
+				switch {
+				case name == "views":
+					says = "view 1 is there twice"
+				case name == "numbers" && n > most:
+					says = "the last number of a series is "
+				}
 				if forge.entry != nil {
 					var entry Entry
 					require.NoError(t, s.group.maps[statsMapStats].Lookup(&id, &entry))
 					forge.entry(&entry, n)
 					require.NoError(t, s.group.maps[statsMapStats].Put(&id, &entry))
+					if wrong = entry.check() != nil; wrong {
+						says = "series 7 has "
+					}
 				} else {
 					forge.books(s.state(), n)
 				}
@@ -211,6 +309,7 @@ func TestDamagedStats(t *testing.T) {
 					return others
 				}
 				assert.Equal(t, 9, reading(), "while it is open")
+				assert.Equal(t, wrong, s.Damaged() == 1, "%s %d", name, n)
 				s.Close()
 				s, err = OpenStats(dir, "stats", 100)
 				if err != nil { // nothing tells which series are of which interval
@@ -218,6 +317,11 @@ func TestDamagedStats(t *testing.T) {
 					require.Contains(t, []string{"generation", "delivered"}, name)
 					require.NoError(t, dir.Close())
 					continue
+				}
+				if says == "" {
+					require.NoError(t, s.Damage(), "%s %d", name, n)
+				} else {
+					require.ErrorContains(t, s.Damage(), says, "%s %d", name, n)
 				}
 				if name != "views" && name != "generation" && name != "delivered" && name != "refused" {
 					assert.Equal(t, 9, reading(), "%s %d", name, n)

@@ -31,7 +31,7 @@ func OpenDirectory(pinPath, component string) (*Directory, error) {
 	if pinPath == "" {
 		return &Directory{}, nil
 	}
-	for start := time.Now(); ; {
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		d, err := openDirectory(pinPath, fileName(component))
 		if errors.Is(err, fs.ErrNotExist) && time.Since(start) < patience {
 			continue // another process has removed it just now

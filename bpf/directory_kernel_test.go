@@ -11,7 +11,30 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
+
+// Whoever moves the pin path itself, or takes its file system away, is noticed too.
+func TestCheckPinsLooksThePathUp(t *testing.T) {
+	at := t.TempDir()
+	require.NoError(t, unix.Mount("bpf", at, "bpf", 0, "mode=0700"))
+	unmount := sync.OnceFunc(func() { assert.NoError(t, unix.Unmount(at, unix.MNT_DETACH)) })
+	t.Cleanup(unmount)
+	dir := directory(t, filepath.Join(at, "pins"))
+	require.NoError(t, dir.CheckPins())
+	require.NoError(t, os.Rename(filepath.Join(at, "pins"), filepath.Join(at, "moved")))
+	require.ErrorContains(t, dir.CheckPins(), "pins/test was removed or moved while it is in use")
+	another := directory(t, filepath.Join(at, "pins"))
+	require.ErrorContains(t, dir.CheckPins(), "pins/test was removed or moved while it is in use")
+	require.NoError(t, another.CheckPins())
+	require.NoError(t, os.RemoveAll(filepath.Join(at, "pins")))
+	require.NoError(t, os.Rename(filepath.Join(at, "moved"), filepath.Join(at, "pins")))
+	require.NoError(t, dir.CheckPins())
+	unmount()
+	err := dir.CheckPins()
+	require.ErrorContains(t, err, "pins/test was removed or moved while it is in use")
+	require.ErrorContains(t, err, "it is not on a BPF file system")
+}
 
 // smallGroup pins a group of one map in dir, and lets go of it.
 func smallGroup(t testing.TB, dir *Directory, name string) *group {

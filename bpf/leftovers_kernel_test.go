@@ -3,15 +3,19 @@
 package bpf
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // What can't be opened for what lies there leaves nothing beside it.
@@ -30,7 +34,7 @@ func TestFailedOpenLeavesNothing(t *testing.T) {
 		return err
 	}
 	for foreign, open := range map[string]func(*Directory) error{
-		"ring-0": probes, "simulation": probes, "probes": probes, "queue-0": queue, "queue-books": queue, "entries-0": table, "books": table,
+		"ring-0": probes, "simulation": probes, "probes": probes, "queue-books": queue, "entries-0": table, "books": table,
 	} {
 		t.Run(foreign, func(t *testing.T) {
 			path := pinPath(t)
@@ -129,6 +133,46 @@ func TestFailedAttachLeavesWhatWasThere(t *testing.T) {
 	was := counts()
 	require.NoError(t, exec.Command("true").Run())
 	require.Eventually(t, func() bool { return counts() > was }, 10*time.Second, time.Millisecond, "the probes of before go on")
+}
+
+// A start that fails while it removes the probes of before has no way back to them: its own go on in their place, and so does the
+// ring buffer that they fill.
+func TestFailedRemovalOfEarlierProbes(t *testing.T) {
+	path := pinPath(t)
+	config := ProbesConfig{RingSize: 64 << 10, ElementSize: eventSize, Settings: Settings{Process: &Filter{}}}
+	dir := directory(t, path)
+	first, err := OpenProbes(dir, config)
+	require.NoError(t, err)
+	require.NoError(t, first.Attach())
+	links := filepath.Join(path, "test", fmt.Sprintf("%s-%d", probesLinks, first.attached.generation))
+	first.Close() // it dies
+	require.NoError(t, dir.Close())
+	busy := filepath.Join(links, "busy")
+	require.NoError(t, os.Mkdir(busy, 0o700))
+	require.NoError(t, unix.Mount("tmpfs", busy, "tmpfs", 0, ""))
+	unmount := sync.OnceFunc(func() { assert.NoError(t, unix.Unmount(busy, unix.MNT_DETACH)) })
+	t.Cleanup(unmount)
+
+	dir = directory(t, path)
+	config.RingSize *= 2
+	second, err := OpenProbes(dir, config)
+	require.NoError(t, err)
+	require.ErrorContains(t, second.Attach(), "detach earlier probes")
+	generation := second.attached.generation
+	require.NoError(t, second.Abandon())
+	second.Close()
+	require.NoError(t, dir.Close())
+	unmount()
+	assert.Len(t, entriesOf(t, filepath.Join(path, "test", fmt.Sprintf("%s-%d", probesLinks, generation))), 2*len(second.attached.programs))
+
+	require.NoError(t, exec.Command("true").Run())
+	dir = directory(t, path)
+	third, err := OpenProbes(dir, config)
+	require.NoError(t, err)
+	defer third.Close()
+	require.NoError(t, third.Attach())
+	assert.NotEmpty(t, third.Ring().Read(MaxBatch).Records, "no event was lost meanwhile")
+	require.NoError(t, third.Detach())
 }
 
 func directoryOf(t *testing.T, path string) *pinDir {

@@ -14,11 +14,24 @@ func (d *Directory) CheckPins() error {
 	if !d.Pinned() {
 		return nil
 	}
-	there, err := d.parent.has(d.name, d.dir)
-	if err == nil && !there {
-		err = removed(d.dir.path)
+	there, err := d.isThere()
+	if err != nil || !there {
+		return errors.Join(removed(d.dir.path), err)
 	}
-	return err
+	return nil
+}
+
+// isThere reports whether the next start would find the directory by its path. It fails where it would fail.
+func (d *Directory) isThere() (bool, error) {
+	parent, err := openPinPath(d.parent.path, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = parent.close() }() // it was only read
+	return parent.has(d.name, d.dir)
 }
 
 func removed(path string) error {

@@ -40,6 +40,7 @@ type Probes struct {
 	programs  *ebpf.Collection // with them the starts of system calls: each generation has its own
 	simulator *simulator
 	before    *probesKpSettings // those that Attach found; nil: it has changed nothing
+	committed bool              // Attach has begun to remove the programs of before: there is no way back to them
 
 	taskStorage bool // the start of a system call is kept in its task, else in a hash by thread
 
@@ -48,6 +49,7 @@ type Probes struct {
 	attached *attachment // nil: nothing is
 	detached bool        // Detach was called
 	damage   []error     // what of the ring buffers that were found can't be trusted
+	aside    RingBooks   // the account of those that were left with a record that can't be
 }
 
 // The names of the groups in the component's directory.
@@ -132,7 +134,7 @@ func (p *Probes) openRings() error {
 	}
 	for _, n := range numbers {
 		at := p.ringAt(n)
-		if uint64(n) < replaced { // a process was killed before it could remove it
+		if uint64(n)+1 == replaced { // a process was killed before it could remove it; those before are damaged, and stay
 			if err := at.remove(); err != nil {
 				return err
 			}
@@ -171,7 +173,11 @@ func (p *Probes) adoptRing(n int) error {
 }
 
 // Damage returns what of the ring buffers that an earlier process left can't be trusted, and was left out or mended.
-func (p *Probes) Damage() []error { return p.damage }
+func (p *Probes) Damage() []error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.damage)
+}
 
 func (p *Probes) addRing(n int, size uint32) error {
 	ring, err := openRing(p.ringAt(n), ringSpecs(p.spec, size), p.config.ElementSize)
@@ -204,17 +210,25 @@ func (p *Probes) OlderRing() *Ring {
 	return p.rings[0]
 }
 
-// DropOlderRing removes the oldest ring buffer, which is drained. Its account goes on in that of the one in use.
+// DropOlderRing removes the oldest ring buffer, in which Read finds nothing more. Its account goes on in that of the one in use. One
+// that is not drained, as what comes next is no record, is left pinned, and the DamageError returned: the next one can be drained all the same.
 func (p *Probes) DropOlderRing() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ring := p.rings[0]
-	if ring.damage != nil {
-		return ring.damage
+	defer ring.Close()
+	p.rings = p.rings[1:]
+	damage := ring.damage
+	if left := ring.Depth(); damage == nil && left > 0 {
+		damage = damaged(ring.group.place, probesMapEvents, fmt.Errorf("%d bytes begin with a record that no program fills in any more", left))
+	}
+	if damage != nil {
+		p.damage = append(p.damage, damage)
+		p.aside.add(ring.left())
+		p.aside.add(ring.Books())
+		return damage
 	}
 	p.rings[len(p.rings)-1].inherit(ring)
-	p.rings = p.rings[1:]
-	defer ring.Close()
 	return ring.group.remove()
 }
 
@@ -273,6 +287,7 @@ func (p *Probes) Attach() error {
 	if err := p.state.maps[probesMapDataSettings].Put(uint32(0), settings); err != nil {
 		return fmt.Errorf("write settings: %w", err)
 	}
+	p.committed = len(attached.earlier) > 0
 	if err := attached.dropEarlier(); err != nil {
 		return err
 	}
@@ -284,8 +299,12 @@ func (p *Probes) Attach() error {
 }
 
 // Abandon undoes OpenProbes and Attach, for a start that fails: what this process has attached is detached, what it has pinned
-// is removed, and what an earlier process left attached goes on as before. What holds events or counts them stays.
+// is removed, and what an earlier process left attached goes on as before. What holds events or counts them stays. Where the
+// programs of before are being removed already, those that have taken their place go on instead.
 func (p *Probes) Abandon() error {
+	if p.committed {
+		return nil
+	}
 	var err error
 	if p.before != nil && p.attached != nil {
 		if err = p.state.maps[probesMapDataSettings].Put(uint32(0), p.before); err != nil {
@@ -486,7 +505,7 @@ func (p *Probes) Missed() (Missed, error) {
 func (p *Probes) RingBooks() RingBooks {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var total RingBooks
+	total := p.aside
 	for _, ring := range p.rings {
 		total.add(ring.left())
 		total.add(ring.Books())

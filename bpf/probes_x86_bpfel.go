@@ -144,7 +144,6 @@ const (
 	probesProgIoUringComplete       = "io_uring_complete"
 	probesProgIoUringCompleteFields = "io_uring_complete_fields"
 	probesProgIoUringSubmitReq      = "io_uring_submit_req"
-	probesProgIoUringSubmitSqe      = "io_uring_submit_sqe"
 	probesProgSchedProcessExec      = "sched_process_exec"
 	probesProgSchedProcessExit      = "sched_process_exit"
 	probesProgSchedProcessFork      = "sched_process_fork"
@@ -207,7 +206,6 @@ type probesProgramSpecs struct {
 	IoUringComplete       *ebpf.ProgramSpec `ebpf:"io_uring_complete"`
 	IoUringCompleteFields *ebpf.ProgramSpec `ebpf:"io_uring_complete_fields"`
 	IoUringSubmitReq      *ebpf.ProgramSpec `ebpf:"io_uring_submit_req"`
-	IoUringSubmitSqe      *ebpf.ProgramSpec `ebpf:"io_uring_submit_sqe"`
 	SchedProcessExec      *ebpf.ProgramSpec `ebpf:"sched_process_exec"`
 	SchedProcessExit      *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
 	SchedProcessFork      *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
@@ -316,7 +314,6 @@ type probesPrograms struct {
 	IoUringComplete       *ebpf.Program `ebpf:"io_uring_complete"`
 	IoUringCompleteFields *ebpf.Program `ebpf:"io_uring_complete_fields"`
 	IoUringSubmitReq      *ebpf.Program `ebpf:"io_uring_submit_req"`
-	IoUringSubmitSqe      *ebpf.Program `ebpf:"io_uring_submit_sqe"`
 	SchedProcessExec      *ebpf.Program `ebpf:"sched_process_exec"`
 	SchedProcessExit      *ebpf.Program `ebpf:"sched_process_exit"`
 	SchedProcessFork      *ebpf.Program `ebpf:"sched_process_fork"`
@@ -336,7 +333,6 @@ func (p *probesPrograms) Close() error {
 		p.IoUringComplete,
 		p.IoUringCompleteFields,
 		p.IoUringSubmitReq,
-		p.IoUringSubmitSqe,
 		p.SchedProcessExec,
 		p.SchedProcessExit,
 		p.SchedProcessFork,

@@ -169,12 +169,20 @@ func (q *Queue) peek(lane int) ([]byte, error) {
 // Empty reports whether nothing waits in this queue and nothing is in flight. Books don't say it: they are of
 // older queues too.
 func (q *Queue) Empty() (bool, error) {
+	empty, damaged, err := q.emptyButForDamage()
+	return empty && !damaged, err
+}
+
+// emptyButForDamage is Empty without the lanes that stand still, and reports whether there are any.
+func (q *Queue) emptyButForDamage() (empty, damaged bool, err error) {
 	for lane := range q.config.Lanes {
-		if oldest, err := q.Oldest(lane); err != nil || oldest != nil {
-			return false, err
+		if q.CheckLane(lane) != nil {
+			damaged = true
+		} else if oldest, err := q.Oldest(lane); err != nil || oldest != nil {
+			return false, damaged, err
 		}
 	}
-	return true, nil
+	return true, damaged, nil
 }
 
 // Claim makes sure that no other process pops from this queue, all generations of it, until Close. It fails with

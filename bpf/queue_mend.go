@@ -25,6 +25,9 @@ func (s *queueState) checkInFlight(lane int) error {
 		lane, inFlight, popped, MaxBatch))
 }
 
+// CheckLane fails with a DamageError where more of a lane is in flight than can be: it stands still, whoever takes its elements out.
+func (q *Queue) CheckLane(lane int) error { return q.state.checkInFlight(lane) }
+
 // afterGenerations returns a number that no generation had whose elements are in flight still.
 func (s *queueState) afterGenerations() int {
 	next := 0

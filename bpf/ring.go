@@ -122,10 +122,18 @@ func openRing(at place, specs map[string]*ebpf.MapSpec, element int) (_ *Ring, e
 	return ring, nil
 }
 
-// checkPositions fails where nothing tells which records wait.
+// checkPositions fails where nothing tells which records wait: between the positions one must follow another. A program that fills
+// one in has written its length before.
 func (r *Ring) checkPositions() error {
 	committed, produced := r.position(r.consumer).Load(), r.position(r.producer).Load()
 	if committed <= produced && produced-committed <= r.size && committed%recordHeader == 0 {
+		for at := committed; at < produced; {
+			length, takes := r.header(at).size()
+			if takes > produced-at {
+				return r.noRecord(length, at, produced)
+			}
+			at += takes
+		}
 		return nil
 	}
 	return damaged(r.group.place, probesMapEvents, fmt.Errorf("it was read up to position %d and written up to %d, and %d bytes fit", committed, produced, r.size))
@@ -179,6 +187,25 @@ func (r *Ring) stride() uint64 { return (r.element + recordHeader + 7) &^ 7 }
 // ID identifies the ring buffer as a source, for as long as it is pinned.
 func (r *Ring) ID() uint64 { return r.state().Id }
 
+// header is the first word of a record.
+type header uint32
+
+// header reads that of the record at a position.
+func (r *Ring) header(at uint64) header {
+	data := r.producer[os.Getpagesize():]
+	return header((*atomic.Uint32)(unsafe.Pointer(&data[at&(r.size-1)])).Load())
+}
+
+// size returns the length of the record's data, and what it takes in the ring.
+func (h header) size() (length, takes uint64) {
+	length = uint64(h &^ (recordBusy | recordDiscard))
+	return length, (length + recordHeader + 7) &^ 7
+}
+
+func (r *Ring) noRecord(length, at, end uint64) error {
+	return damaged(r.group.place, probesMapEvents, fmt.Errorf("a record of %d bytes at position %d, of %d that are written", length, at, end))
+}
+
 // Read returns up to max records from where the last Read or, after Rewind, the last Commit ended. It does not
 // wait; an empty batch means that there is nothing. The batch is reused by the next Read.
 func (r *Ring) Read(max int) RingBatch {
@@ -188,14 +215,13 @@ func (r *Ring) Read(max int) RingBatch {
 	batch := RingBatch{Sequence: r.read / r.stride()}
 	for r.read < end && len(r.batch) < max {
 		at := r.read & (r.size - 1)
-		header := (*atomic.Uint32)(unsafe.Pointer(&data[at])).Load()
+		header := r.header(r.read)
 		if header&recordBusy != 0 {
 			break // a program is filling it in at this moment
 		}
-		length := uint64(header &^ recordDiscard)
-		takes := (length + recordHeader + 7) &^ 7
+		length, takes := header.size()
 		if takes > end-r.read {
-			r.damage = damaged(r.group.place, probesMapEvents, fmt.Errorf("a record of %d bytes at position %d, of %d that are written", length, r.read, end))
+			r.damage = r.noRecord(length, r.read, end)
 			break
 		}
 		if header&recordDiscard != 0 || length != r.element || r.valid != nil && !r.valid(data[at+recordHeader:][:length:length]) {

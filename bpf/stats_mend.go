@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -32,6 +33,14 @@ func (e *Entry) check() error {
 	return nil
 }
 
+// check reports what no version makes the key of a series.
+func (id SeriesID) check() error {
+	if id.Number == 0 && id.Reserved != 0 || id.Number > most {
+		return fmt.Errorf("a number that none is given, with %d beside it", id.Reserved)
+	}
+	return nil
+}
+
 // mend makes the stats fit to be worked on before anything is: it removes the series that can't be, and what would have two
 // series be one. It fails where nothing tells which series are of which interval.
 func (s *Stats) mend() error {
@@ -52,12 +61,12 @@ func (s *Stats) mend() error {
 			break
 		}
 		for i, id := range ids {
-			if wrong := entries[i].check(); wrong != nil || id.Number == 0 && id.Reserved != 0 || id.Number > most {
+			if wrong := cmp.Or(id.check(), entries[i].check()); wrong != nil {
 				s.damage = append(s.damage, damaged(s.group.place, statsMapStats, fmt.Errorf("series %d has %v; it is removed, and begins anew", id.Number, wrong)))
 				remove = append(remove, id)
 				continue
 			}
-			if state.Generation-id.Generation > 1 {
+			if id.Generation > state.Generation { // what is older is left of what is delivered, and finish removes it
 				return damaged(s.group.place, statsMapStatsBooks, fmt.Errorf("interval %d is the current one, and series %d is of interval %d",
 					state.Generation, id.Number, id.Generation))
 			}

@@ -9,26 +9,19 @@ import (
 // TracesUring reports whether the requests of io_uring can be traced on the kernel of these types.
 func TracesUring(kernel *btf.Spec) bool { return len(uringPrograms(kernel)) > 0 }
 
-// uringPrograms returns the programs on the tracepoints of io_uring that fit the kernel of these types. There are none
-// before Linux 5.19, whose tracepoints don't tell which result is that of which request.
+// uringPrograms returns the programs on the tracepoints of io_uring that fit the kernel of these types. There are none before
+// Linux 6.3: the tracepoints don't tell which result is that of which request, or a request names the file of another.
 func uringPrograms(kernel *btf.Spec) []string {
-	submit, complete := "", ""
-	switch tracepointArguments(kernel, "io_uring_complete") {
-	case 3:
-		complete = probesProgIoUringComplete
-	case 7: // in older kernels, with the result itself
-		complete = probesProgIoUringCompleteFields
-	}
-	switch {
-	case tracepointArguments(kernel, "io_uring_submit_req") == 1:
-		submit = probesProgIoUringSubmitReq
-	case tracepointArguments(kernel, "io_uring_submit_sqe") == 2: // before 6.3
-		submit = probesProgIoUringSubmitSqe
-	}
-	if submit == "" || complete == "" {
+	if tracepointArguments(kernel, "io_uring_submit_req") != 1 {
 		return nil
 	}
-	return []string{submit, complete}
+	switch tracepointArguments(kernel, "io_uring_complete") {
+	case 3:
+		return []string{probesProgIoUringSubmitReq, probesProgIoUringComplete}
+	case 7: // in older kernels, with the result itself
+		return []string{probesProgIoUringSubmitReq, probesProgIoUringCompleteFields}
+	}
+	return nil
 }
 
 // tracepointArguments returns how many arguments the kernel gives to programs on a tracepoint, -1 if it has none of this name.

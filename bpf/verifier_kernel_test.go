@@ -38,12 +38,13 @@ func TestAllProgramsLoad(t *testing.T) {
 			}
 			kernel, err := btf.LoadKernelSpec()
 			require.NoError(t, err)
-			for _, name := range []string{probesProgIoUringSubmitReq, probesProgIoUringSubmitSqe, probesProgIoUringComplete, probesProgIoUringCompleteFields} {
+			for _, name := range []string{probesProgIoUringSubmitReq, probesProgIoUringComplete, probesProgIoUringCompleteFields} {
 				if !slices.Contains(uringPrograms(kernel), name) {
 					delete(spec.Programs, name)
 				}
 			}
-			loaded, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
+			options := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}}
+			loaded, err := ebpf.NewCollectionWithOptions(spec, options)
 			require.NoError(t, err)
 			defer loaded.Close()
 			for _, name := range slices.Sorted(maps.Keys(loaded.Programs)) {

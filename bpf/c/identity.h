@@ -94,20 +94,23 @@ __noinline int has_command(__u32 category, __u64 first, __u64 second)
 	return false;
 }
 
-/* Does the current task meet the conditions of a category's filter? They come cheapest first. */
+/* Does the current task meet the conditions of a category's filter? They come cheapest first, and read no more than they need. */
 __noinline int current_passes(__u32 category)
 {
 	const struct filter *filter = &settings.filter[category & 7];
-	__u32 flags = filter->flags;
-	__u32 tgid, uid;
+	__u32 flags = filter->flags, number;
 	__u64 comm[2] = {};
 
-	tgid = current_tgid();
-	if ((flags & FILTER_PID) && (tgid < filter->pid_min || tgid > filter->pid_max))
-		return false;
-	uid = current_uid();
-	if ((flags & FILTER_UID) && (uid < filter->uid_min || uid > filter->uid_max))
-		return false;
+	if (flags & FILTER_PID) {
+		number = current_tgid();
+		if (number < filter->pid_min || number > filter->pid_max)
+			return false;
+	}
+	if (flags & FILTER_UID) {
+		number = current_uid();
+		if (number < filter->uid_min || number > filter->uid_max)
+			return false;
+	}
 	if ((flags & FILTER_CGROUP) && bpf_get_current_cgroup_id() != filter->cgroup_id)
 		return false;
 	if (!(flags & FILTER_COMMAND))

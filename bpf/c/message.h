@@ -23,8 +23,8 @@ static __always_inline bool looks(__u64 flags)
 }
 
 /*
- * The room in the first of count buffers, IOVECS_AT_ONCE at most, or as many as have room for most bytes. What can't be read is
- * taken to have room. Such functions are global ones, so that the verifier reads each once, and not for each call or step.
+ * The room in the first of count buffers: in IOVECS_AT_ONCE at most, or as many as have room for most bytes. What can't be
+ * read is taken to have room. Such functions are global ones, so that the verifier reads each once and not for each step.
  */
 __noinline __u64 room_of(__u64 vector, __u64 count, __u64 most)
 {

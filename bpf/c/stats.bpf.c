@@ -163,7 +163,10 @@ __noinline int prepare(__u32 index, __u64 unix_now)
 	return delta->state == KP_DELTA_KNOWN || make_series(index, unix_now);
 }
 
-/* As prepare, for the first count deltas. Its loop is not in its caller, where it would have the verifier read what follows at each step. */
+/*
+ * As prepare, for the first count deltas. In the caller its loop would have the verifier read what follows anew for each
+ * step.
+ */
 __noinline int prepare_all(__u64 count, __u64 unix_now)
 {
 	for (__u32 i = 0; i < KP_DELTAS; i++) {

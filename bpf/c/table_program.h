@@ -39,9 +39,9 @@ static __always_inline void keep_program(const struct kp_process_id *process, co
 }
 
 /*
- * One step up from a file's mount, or above it: on to the directory that this is mounted on, or to the next component. Says
- * whether there may be another. A function of its own, with what it goes on from in memory, so that the verifier reads it once
- * and not for each step.
+ * One step up from a file's mount, or above it: on to the directory that this is mounted on, or to the next component.
+ * Says whether there may be another. A function of its own, with what it goes on from in memory, so that the verifier
+ * reads it once and not for each step.
  */
 __noinline int step_above(__u32 user)
 {
@@ -89,9 +89,9 @@ __noinline int path_above(__u32 user, __u64 vfsmount)
 }
 
 /*
- * The path of a file as the processes of its mount namespace see it, in scratch->path, which is begun. Something that is in no
- * directory, such as a memfd, has a name only. Within the mount of the file, pointers have types that the kernel knows, so that
- * to read them is a load and not the call of a helper.
+ * The path of a file as the processes of its mount namespace see it, in scratch->path, which is begun. Something that is
+ * in no directory, such as a memfd, has a name only. Within the mount of the file, pointers have types that the kernel
+ * knows, so that to read them is a load and not the call of a helper.
  */
 static __always_inline void file_path(__u32 user, struct scratch *scratch, struct file *file)
 {
@@ -121,7 +121,8 @@ static __always_inline void file_path(__u32 user, struct scratch *scratch, struc
 }
 
 /* Describes the program that a task runs. */
-static __always_inline void set_program(struct kp_program *program, __u32 user, struct scratch *scratch, struct task_struct *task)
+static __always_inline void set_program(struct kp_program *program, __u32 user, struct scratch *scratch,
+					struct task_struct *task)
 {
 	struct path_text *path = &scratch->path;
 	struct mm_struct *mm = task->mm;

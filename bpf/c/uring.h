@@ -380,12 +380,6 @@ int BPF_PROG(io_uring_submit_req, struct io_kiocb *req)
 	return request_begins(req);
 }
 
-SEC("tp_btf/io_uring_submit_sqe")
-int BPF_PROG(io_uring_submit_sqe, struct io_kiocb *req)
-{
-	return request_begins(req);
-}
-
 SEC("tp_btf/io_uring_complete")
 int BPF_PROG(io_uring_complete, struct io_ring_ctx *ring, struct io_kiocb *req, struct io_uring_cqe *cqe)
 {

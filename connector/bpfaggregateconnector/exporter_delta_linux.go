@@ -70,10 +70,13 @@ func (x *exporter) deliver(ctx context.Context, ended bool) error {
 	p := newPoints(pmetric.AggregationTemporalityDelta, x.sealed, interval.End)
 	var series []bpf.SeriesID
 	err := x.each(func(id bpf.SeriesID, entry *bpf.Entry) {
-		if id.Generation != interval.Number {
+		if id.Generation > interval.Number {
 			return
 		}
 		series = append(series, id)
+		if id.Generation < interval.Number { // it is delivered, and could not be removed then
+			return
+		}
 		if v := x.sealed.view(entry.Series.View); v != nil {
 			p.addTotals(v, entry, interval.Start)
 		}

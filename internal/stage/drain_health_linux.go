@@ -1,18 +1,28 @@
 package stage
 
 import (
+	"errors"
+	"time"
+
 	"go.opentelemetry.io/collector/component"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/health"
 )
 
-// watchHealth reports what is lost as the receiver's status, until the drain ends.
+// watchHealth reports what is lost, and what of the pinned state was damaged, as the receiver's status, until the drain ends.
 func (d *Drain) watchHealth(host component.Host) {
 	d.ended = make(chan struct{})
-	if d.settings.Health == (HealthConfig{}) {
-		return
+	check := d.damaged.Check
+	if d.settings.Health != (HealthConfig{}) {
+		losses := health.NewLosses(d.settings.Health.Losses(), d.losses()...)
+		check = func(now time.Time) error { return errors.Join(d.damaged.Check(now), losses.Check(now)) }
 	}
+	d.watch.Go(func() { health.Watch(d.ended, host, d.logger, "queue "+d.name(), check) })
+}
+
+// losses is all that can be lost here, and what to do about it.
+func (d *Drain) losses() []health.Counter {
 	counters := []health.Counter{
 		dropped(DropNewest, d.counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedNewest })),
 		dropped(DropOldest, d.counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedOldest })),
@@ -22,8 +32,7 @@ func (d *Drain) watchHealth(host component.Host) {
 	if letters := d.deadLetter; letters != nil {
 		counters = append(counters, letters.lettersDropped(), deadLettered(func() uint64 { return letters.queue.Books().Received }))
 	}
-	losses := health.NewLosses(d.settings.Health.Losses(), counters...)
-	d.watch.Go(func() { health.Watch(d.ended, host, d.logger, "queue "+d.name(), losses.Check) })
+	return counters
 }
 
 // counter counts in the books of the queue from when it is first seen, also where it comes later or is another one then.

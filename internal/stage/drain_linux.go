@@ -17,6 +17,7 @@ import (
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/health"
 	"github.com/kernelpipe/kernelpipe/internal/stage/internal/metadata"
 )
 
@@ -63,6 +64,7 @@ type Drain struct {
 	ended   chan struct{} // closed: the watch over its losses ends
 	watch   sync.WaitGroup
 	invalid atomic.Uint64 // elements that hold no events
+	damaged health.Recent // what of the pinned state was missing or wrong when it was opened
 }
 
 // NewDrain makes a Drain. It touches nothing before Start.
@@ -123,14 +125,16 @@ func (d *Drain) claim() error {
 		consumer.Close()
 		return fmt.Errorf("its elements have %d bytes, which are no events", size)
 	}
-	if err := errors.Join(append(consumer.Damage(), consumer.Reconcile())...); err != nil {
-		d.logger.Error("pinned state is damaged", zap.String("queue", d.name()), zap.Error(err))
-		componentstatus.ReportStatus(d.host, componentstatus.NewRecoverableErrorEvent(fmt.Errorf("queue %s: %w", d.name(), err)))
-	}
+	d.inspect(consumer)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.consumer = consumer
 	return nil
+}
+
+// inspect notes what is missing of the queue that the consumer has come to.
+func (d *Drain) inspect(consumer *bpf.Consumer) {
+	noteDamage(&d.damaged, d.logger, append(consumer.Damage(), consumer.Reconcile())...)
 }
 
 // name is the queue's, for people.
@@ -204,7 +208,7 @@ func (d *Drain) run() {
 	}
 }
 
-// round goes once through all lanes, and says whether there was anything.
+// round goes once through all lanes, and says whether there was anything. A lane that is damaged does not keep it from the others.
 func (d *Drain) round() (moved bool, err error) {
 	if d.consumer == nil {
 		if err := d.claim(); errors.Is(err, bpf.ErrNoQueue) {
@@ -213,23 +217,35 @@ func (d *Drain) round() (moved bool, err error) {
 			return false, err
 		}
 	}
+	var damage []error
 	for lane := range d.consumer.Lanes() {
 		n, err := d.deliverLane(lane)
-		if err != nil {
+		switch {
+		case errors.As(err, new(*bpf.DamageError)):
+			damage = append(damage, err)
+		case err != nil:
 			return moved, err
 		}
 		moved = moved || n > 0
 	}
-	if moved || d.settings.Peek {
-		return moved, nil
+	if !moved && !d.settings.Peek {
+		moved, err = d.follow()
 	}
+	return moved, errors.Join(append(damage, err)...)
+}
+
+// follow goes on to the next queue of the owner, if there is one.
+func (d *Drain) follow() (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	moved, err = d.consumer.Follow()
+	moved, err := d.consumer.Follow()
 	if errors.Is(err, bpf.ErrNoQueue) { // removed by someone; there may be another one later
 		d.logger.Warn("the queue was removed; it is waited for", zap.String("queue", d.name()))
 		d.release()
 		return false, nil
+	}
+	if moved {
+		d.inspect(d.consumer)
 	}
 	return moved, err
 }

@@ -19,7 +19,7 @@ func (s *Stage) watchHealth() {
 	judge := newJudge(s.settings.Health, &books, more...)
 	s.watch.Go(func() {
 		health.Watch(s.ended, s.host, s.logger, s.settings.Name, func(now time.Time) error {
-			err := errors.Join(s.refused.Check(now), s.invalid.Check(now), s.checkPins())
+			err := errors.Join(s.refused.Check(now), s.invalid.Check(now), s.damaged.Check(now), s.checkLanes(), s.checkPins())
 			if s.settings.Health != (HealthConfig{}) {
 				books = s.Books()
 				err = errors.Join(err, judge.check(now, s.queue.Config().Capacity))

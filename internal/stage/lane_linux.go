@@ -20,6 +20,22 @@ func (s *Stage) workingLane(chunk event.Batch, i int) (uint32, error) {
 	return 0, errBroken
 }
 
+// checkLanes finds the lanes that can't be delivered where another process takes the events out: what comes goes to the others.
+func (s *Stage) checkLanes() error {
+	if s.settings.Next != nil {
+		return nil // the workers find them
+	}
+	var errs []error
+	for lane := range s.settings.Queue.Lanes {
+		err := s.queue.CheckLane(lane)
+		if was := s.broken[lane].Swap(err != nil); err != nil && !was {
+			s.breaks.Add(1)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // lane picks the lane of an event. Where the event's number is known the choice depends on nothing else, so
 // that a batch that is handed in again falls to the same lanes.
 func (s *Stage) lane(chunk event.Batch, i int) uint32 {

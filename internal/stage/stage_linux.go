@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/config/configretry"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -81,6 +80,7 @@ type Stage struct {
 
 	refused health.Recent             // batches of sources that there is no room for
 	invalid health.Recent             // elements of the queue that are no events
+	damaged health.Recent             // what of the pinned state was missing or wrong at the start
 	breaks  atomic.Int32              // how often a lane became one of broken
 	broken  [bpf.MaxLanes]atomic.Bool // lanes that can't be delivered
 	losses  []health.Counter
@@ -137,14 +137,16 @@ func (s *Stage) begin() error {
 	for i := range s.broken {
 		s.broken[i].Store(false)
 	}
-	s.report(s.queue.Damage()...)
-	if s.settings.Next == nil { // what is in there is left to the process that drains it
+	damage := s.queue.Damage()
+	defer func() { noteDamage(&s.damaged, s.logger, damage...) }() // also where the start fails: what was missing is made anew
+	if s.settings.Next == nil {                                    // what is in there is left to the process that drains it
 		s.closeOlder()
+		_ = s.checkLanes() // the watch reports it
 	} else {
 		if err := s.queue.Claim(); err != nil {
 			return err
 		}
-		s.report(s.queue.Reconcile(s.older))
+		damage = append(damage, s.queue.Reconcile(s.older))
 		if s.deadLetter, err = openDeadLetter(s.dir, s.settings.Name, s.settings.DeadLetter, s.logger); err != nil {
 			return err
 		}
@@ -159,11 +161,11 @@ func (s *Stage) begin() error {
 	return nil
 }
 
-// report tells what of the pinned state was found missing or wrong. All else goes on.
-func (s *Stage) report(damage ...error) {
+// noteDamage logs what of the pinned state was found missing or wrong, and has it in the status for a while. All else goes on.
+func noteDamage(damaged *health.Recent, logger *zap.Logger, damage ...error) {
 	if err := errors.Join(damage...); err != nil {
-		s.logger.Error("pinned state is damaged", zap.Error(err))
-		componentstatus.ReportStatus(s.host, componentstatus.NewRecoverableErrorEvent(fmt.Errorf("%s: %w", s.settings.Name, err)))
+		logger.Error("pinned state is damaged", zap.Error(err))
+		damaged.Note(time.Now(), err)
 	}
 }
 

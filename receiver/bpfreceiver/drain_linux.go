@@ -2,6 +2,7 @@ package bpfreceiver
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.opentelemetry.io/collector/component/componentstatus"
@@ -38,6 +39,7 @@ type drain struct {
 	clocks  event.Clocks
 	packed  []byte
 	refused health.Limit
+	damaged *health.Recent // what of the ring buffers can't be trusted
 }
 
 func (d *drain) start() {
@@ -90,7 +92,7 @@ func (d *drain) run() error {
 		switch full := len(batch.Records) == bpf.MaxBatch; {
 		case full || stopping && len(batch.Records) > 0:
 		case older && len(batch.Records) == 0:
-			err = d.probes.DropOlderRing()
+			err = d.noteDamage(d.probes.DropOlderRing())
 		case older:
 		case stopping:
 			return nil
@@ -101,6 +103,16 @@ func (d *drain) run() error {
 			return err
 		}
 	}
+}
+
+// noteDamage logs damage and has it in the status for a while, and returns any other error.
+func (d *drain) noteDamage(err error) error {
+	if !errors.As(err, new(*bpf.DamageError)) {
+		return err
+	}
+	d.logger.Error("Pinned state can't be trusted. What it holds is left out, and all else goes on", zap.Error(err))
+	d.damaged.Note(time.Now(), err)
+	return nil
 }
 
 // settle delivers a batch, as often as it takes, and commits it. False: it was told to give up.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/receiver"
 	"go.uber.org/zap"
@@ -35,6 +34,7 @@ type bpfReceiver struct {
 	simulator simulator
 	drain     drain
 	losses    losses
+	damaged   health.Recent // what of the ring buffers can't be trusted
 	ended     chan struct{} // closed: the watch over the pins ends; nil: there is none
 	watch     sync.WaitGroup
 }
@@ -90,9 +90,11 @@ func (r *bpfReceiver) startProbes(statuses *statuses, next consumer.Logs) (err e
 	if r.probes, err = bpf.OpenProbes(r.dir, r.config.probes()); err != nil {
 		return err
 	}
-	if err := errors.Join(r.probes.Damage()...); err != nil {
-		r.settings.Logger.Error("Pinned state can't be trusted. What it holds is left out, and all else goes on", zap.Error(err))
-		statuses.reporter("pinned state")(componentstatus.NewRecoverableErrorEvent(err))
+	r.drain = drain{
+		config: r.config, probes: r.probes, next: next, logger: r.settings.Logger, status: statuses.reporter("ring buffer"), damaged: &r.damaged,
+	}
+	if err := r.drain.noteDamage(errors.Join(r.probes.Damage()...)); err != nil {
+		return err
 	}
 	if r.telemetry, err = metadata.NewTelemetryBuilder(r.settings.TelemetrySettings); err != nil {
 		return err
@@ -109,12 +111,13 @@ func (r *bpfReceiver) startProbes(statuses *statuses, next consumer.Logs) (err e
 	}
 	r.losses = losses{config: r.config, probes: r.probes, logger: r.settings.Logger, host: statuses.of("losses")}
 	r.losses.start(pinName(r.settings))
-	r.drain = drain{config: r.config, probes: r.probes, next: next, logger: r.settings.Logger, status: statuses.reporter("ring buffer")}
 	r.drain.start()
 	ended, dir, probes := make(chan struct{}), r.dir, r.probes
 	r.ended = ended
 	r.watch.Go(func() {
-		health.Watch(ended, statuses.of("pins"), r.settings.Logger, "receiver "+r.settings.ID.String(), func(time.Time) error { return checkPins(dir, probes) })
+		health.Watch(ended, statuses.of("pinned state"), r.settings.Logger, "receiver "+r.settings.ID.String(), func(now time.Time) error {
+			return errors.Join(r.damaged.Check(now), checkPins(dir, probes))
+		})
 	})
 	if r.config.Probes.Simulate.HasValue() {
 		r.simulator = simulator{config: *r.config.Probes.Simulate.Get(), probes: r.probes, logger: r.settings.Logger, status: statuses.reporter("simulator")}

@@ -370,7 +370,7 @@ func requireUring(t *testing.T) {
 	kernel, err := btf.LoadKernelSpec()
 	require.NoError(t, err)
 	if !bpf.TracesUring(kernel) {
-		t.Skip("before Linux 5.19, or without io_uring")
+		t.Skip("before Linux 6.3, or without io_uring")
 	}
 }
 
