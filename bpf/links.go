@@ -42,6 +42,11 @@ func nextGeneration(dir *Directory, current uint32) (uint32, error) {
 	for _, n := range numbers { // a process that was killed may have got further than the settings tell
 		generation = max(generation, uint32(n)+1)
 	}
+	if current >= maxNumber || generation >= maxNumber { // no version comes so far, and its links would not be found again
+		for generation = 1; slices.Contains(numbers, int(generation)); {
+			generation++
+		}
+	}
 	return generation, nil
 }
 

@@ -85,6 +85,9 @@ func OpenProbes(dir *Directory, config ProbesConfig) (_ *Probes, err error) {
 		if p.simulator, err = openSimulator(dir, p.maps(), *config.Simulation); err != nil {
 			return nil, err
 		}
+		if p.simulator.damage != nil {
+			p.damage = append(p.damage, p.simulator.damage)
+		}
 	}
 	return p, nil
 }
@@ -172,7 +175,8 @@ func (p *Probes) adoptRing(n int) error {
 	return p.addRing(n, size)
 }
 
-// Damage returns what of the ring buffers that an earlier process left can't be trusted, and was left out or mended.
+// Damage returns what of the ring buffers and the simulation that an earlier process left can't be trusted, and was left out or
+// mended.
 func (p *Probes) Damage() []error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

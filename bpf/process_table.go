@@ -386,7 +386,7 @@ type TableCounts struct {
 }
 
 // Entries returns how many processes are in the table.
-func (c *TableCounts) Entries() uint64 { return c.Started + c.Found - c.Evicted - c.LeftOut }
+func (c *TableCounts) Entries() uint64 { return beyond(c.Started+c.Found, c.Evicted, c.LeftOut) }
 
 // KeptCounts is the account of the cgroups, and of the programs that were replaced: what is in the table is Put - Evicted -
 // LeftOut.
@@ -398,7 +398,7 @@ type KeptCounts struct {
 }
 
 // Entries returns how many are in the table.
-func (c *KeptCounts) Entries() uint64 { return c.Put - c.Evicted - c.LeftOut }
+func (c *KeptCounts) Entries() uint64 { return beyond(c.Put, c.Evicted, c.LeftOut) }
 
 // Counts returns the account over the life of the table.
 func (t *ProcessTable) Counts() (TableCounts, error) {
@@ -420,7 +420,7 @@ func (t *ProcessTable) Counts() (TableCounts, error) {
 	return TableCounts{
 		Started: total[0], Found: total[1], Evicted: total[2], LeftOut: atomic.LoadUint64(&state.LeftOut),
 		Full: total[3], Errors: total[4], Skipped: skipped,
-		Kept:     time.Duration(atomic.LoadUint64(&state.EvictedAfterNs)),
+		Kept:     time.Duration(min(atomic.LoadUint64(&state.EvictedAfterNs), most)),
 		Cgroups:  KeptCounts{Put: total[5], Evicted: total[6], LeftOut: atomic.LoadUint64(&state.CgroupsLeftOut), Missed: total[7]},
 		Programs: KeptCounts{Put: total[8], Evicted: total[9], LeftOut: atomic.LoadUint64(&state.ProgramsLeftOut), Missed: total[10]},
 	}, nil

@@ -126,9 +126,24 @@ func (t *ProcessTable) moveArguments(from *group, id processTableKpProcessId) er
 }
 
 func (t *ProcessTable) pushEnded(id processTableKpProcessId) error {
-	if err := t.entries.maps[processTableMapEnded].Update(nil, &id, ebpf.UpdateAny); err != nil {
+	err := note(t.entries.maps[processTableMapEnded], t.entries.maps[processTableMapProcesses], id, &t.state().LeftOut)
+	if err != nil {
 		return fmt.Errorf("note the end of process %d: %w", id.Tgid, err)
 	}
+	return nil
+}
+
+// note puts the key of an entry into the queue of those that make room. A queue has room for all entries, unless somebody has
+// filled it with others; then the entry is left out, as nobody would ever throw it out.
+func note[K any](queue, entries *ebpf.Map, key K, leftOut *uint64) error {
+	err := queue.Update(nil, &key, ebpf.UpdateAny)
+	if !errors.Is(err, unix.E2BIG) {
+		return err
+	}
+	if err := entries.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return err
+	}
+	atomic.AddUint64(leftOut, 1)
 	return nil
 }
 
@@ -158,7 +173,7 @@ func (t *ProcessTable) movePrograms(from *group) error {
 		}
 	}
 	for _, id := range slices.Backward(moved) {
-		if err := replaced.Update(nil, &id, ebpf.UpdateAny); err != nil {
+		if err := note(replaced, programs, id, &t.state().ProgramsLeftOut); err != nil {
 			return fmt.Errorf("note a program of process %d: %w", id.Tgid, err)
 		}
 	}
@@ -206,7 +221,7 @@ func (t *ProcessTable) moveCgroups(from *group) error {
 		}
 	}
 	for _, id := range slices.Backward(movedRemoved) {
-		if err := t.entries.maps[processTableMapRemoved].Update(nil, &id, ebpf.UpdateAny); err != nil {
+		if err := note(t.entries.maps[processTableMapRemoved], t.entries.maps[processTableMapCgroups], id, &t.state().CgroupsLeftOut); err != nil {
 			return fmt.Errorf("note the removal of cgroup %d: %w", id.Id, err)
 		}
 	}

@@ -330,7 +330,7 @@ func (r *Ring) Books() RingBooks {
 	books := r.state()
 	refused := atomic.LoadUint64(&books.Refused)
 	return RingBooks{
-		Delivered:   r.position(r.consumer).Load()/r.stride() - refused,
+		Delivered:   beyond(r.position(r.consumer).Load()/r.stride(), refused),
 		Refused:     refused,
 		Redelivered: atomic.LoadUint64(&books.Redelivered),
 		Foreign:     atomic.LoadUint64(&books.Foreign),

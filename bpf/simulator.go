@@ -21,6 +21,7 @@ type Simulation struct {
 type simulator struct {
 	group   *group
 	program *ebpf.Collection
+	damage  error // nil: how far it has come is credible
 }
 
 const simulatorState = "simulation"
@@ -56,6 +57,8 @@ func openSimulator(dir *Directory, shared map[string]*ebpf.Map, simulation Simul
 		if err := m.Put(uint32(0), &want); err != nil {
 			return nil, fmt.Errorf("write simulation: %w", err)
 		}
+	} else if found.Next > found.Events {
+		s.damage = damaged(group.place, simulateMapDataSimulation, fmt.Errorf("it has made %d events of %d, and makes no more", found.Next, found.Events))
 	}
 	replacements := map[string]*ebpf.Map{
 		simulateMapDataSimulation: m,

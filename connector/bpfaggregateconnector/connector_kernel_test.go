@@ -523,7 +523,8 @@ func TestQuantilesOfEvents(t *testing.T) {
 				fillExponential(want, totals, HistogramConfig{MaxSize: 160, MaxScale: 3})
 				got := m.ExponentialHistogram().DataPoints().At(0)
 				assert.Equal(t, want.Positive().BucketCounts().AsRaw(), got.Positive().BucketCounts().AsRaw(), name)
-				assert.Equal(t, []float64{want.Sum(), want.Min(), want.Max()}, []float64{got.Sum(), got.Min(), got.Max()}, name)
+				sum := min(want.Sum(), math.MaxInt64/1e9) // it goes no further, so that it never falls
+				assert.Equal(t, []float64{sum, want.Min(), want.Max()}, []float64{got.Sum(), got.Min(), got.Max()}, name)
 				continue
 			}
 			assert.Equal(t, 3, m.Gauge().DataPoints().Len())

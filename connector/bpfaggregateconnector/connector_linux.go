@@ -19,6 +19,7 @@ import (
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/connector/bpfaggregateconnector/internal/metadata"
+	"github.com/kernelpipe/kernelpipe/internal/clamp"
 	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/internal/health"
 	"github.com/kernelpipe/kernelpipe/internal/stage"
@@ -240,7 +241,7 @@ func (c *aggregateConnector) observe() (err error) {
 	register := func(with func(metric.Int64Callback) error, value func() uint64) {
 		if err == nil {
 			err = with(func(_ context.Context, o metric.Int64Observer) error {
-				o.Observe(int64(value()), one)
+				o.Observe(clamp.Int64(value()), one)
 				return nil
 			})
 		}
@@ -249,7 +250,7 @@ func (c *aggregateConnector) observe() (err error) {
 		if err == nil {
 			err = with(func(_ context.Context, o metric.Int64Observer) error {
 				for _, r := range c.registries {
-					o.Observe(int64(value(r)), metric.WithAttributes(c.attribute(), attribute.String("metric", r.view.name)))
+					o.Observe(clamp.Int64(value(r)), metric.WithAttributes(c.attribute(), attribute.String("metric", r.view.name)))
 				}
 				return nil
 			})
@@ -277,7 +278,7 @@ func (c *aggregateConnector) observe() (err error) {
 			err = with(func(_ context.Context, o metric.Int64Observer) error {
 				c.observeViews(func(name string, books bpf.ViewBooks, configured bool) {
 					if n := value(books); n > 0 || configured {
-						o.Observe(int64(n), metric.WithAttributes(c.attribute(), attribute.String("metric", name)))
+						o.Observe(clamp.Int64(n), metric.WithAttributes(c.attribute(), attribute.String("metric", name)))
 					}
 				})
 				return nil

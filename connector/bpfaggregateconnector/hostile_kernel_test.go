@@ -55,6 +55,29 @@ func TestForgedBytesMakeNoSumGoBack(t *testing.T) {
 	assert.EqualValues(t, 2, dropped.Data.(metricdata.Sum[int64]).DataPoints[0].Value)
 }
 
+// An event from the future is counted, its latency is 0, and its series is none that expires later. One whose time can't be is
+// refused and counted.
+func TestForgedTimes(t *testing.T) {
+	out, telemetry := &sink{}, componenttest.NewTelemetry()
+	c := create(t, newConfig(only("kernel.events", "kernel.event.latency")), out)
+	c.set.TelemetrySettings = telemetry.NewTelemetrySettings()
+	startIt(t, c)
+	for _, time := range []uint64{event.MaxTime, 1 << 60, math.MaxInt64, math.MaxUint64} {
+		feed(t, c, example(event.CategoryFilesystem, event.FilesystemRead, "future", func(e *event.Event) { e.Time = time }))
+	}
+	for _, r := range c.registries {
+		for _, entry := range r.entries {
+			assert.LessOrEqual(t, entry.last, event.Clock{}.Now())
+		}
+	}
+	require.NoError(t, c.export(t.Context()))
+	exports := out.take()
+	assert.EqualValues(t, 2, sums(exports, "kernel.events"))
+	assert.EqualValues(t, 2, sums(exports, "kernel.event.latency"))
+	assert.Zero(t, durations(exports))
+	assert.EqualValues(t, 2, observe(t, telemetry, "otelcol_kernelpipe_aggregate_dropped"))
+}
+
 // durations returns the sum of all durations.
 func durations(exports []pmetric.Metrics) (sum float64) {
 	for _, export := range exports {

@@ -24,9 +24,9 @@ func NewClock() (Clock, error) {
 	return Clock{offset: offset}, err
 }
 
-// Unix converts a time of the boot-time clock in ns.
+// Unix converts a time of the boot-time clock in ns, and one that can't be as the nearest that can.
 func (c Clock) Unix(bootNs uint64) pcommon.Timestamp {
-	return pcommon.Timestamp(bootNs + uint64(c.offset))
+	return pcommon.Timestamp(max(int64(min(bootNs, MaxTime))+c.offset, 0))
 }
 
 // Now returns the boot-time clock in ns, the kernel's bpf_ktime_get_boot_ns(). On other systems than

@@ -110,6 +110,7 @@ func (e *Event) HasName() bool {
 const (
 	MaxBytes    = 1<<48 - 1 // 256 TiB
 	MaxDuration = 1<<60 - 1 // ns: 36 years
+	MaxTime     = 1<<62 - 1 // ns since the boot: 146 years, so that no timestamp made of it wraps
 )
 
 // Validate reports what makes this an event that no component can work on: another version of the format, an unknown
@@ -121,6 +122,8 @@ func (e *Event) Validate() error {
 		return fmt.Errorf("format version %d, expected %d: was it made by another version of kernelpipe?", e.Version, Version)
 	case !e.Category.Valid():
 		return fmt.Errorf("unknown category %d", uint8(e.Category))
+	case e.Time > MaxTime:
+		return fmt.Errorf("it happened %d ns after the boot, and an event has at most %d ns", e.Time, uint64(MaxTime))
 	case e.Bytes <= MaxBytes && e.Duration <= MaxDuration:
 		return nil
 	}

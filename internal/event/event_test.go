@@ -190,3 +190,18 @@ func TestClock(t *testing.T) {
 	assert.EqualValues(t, 15, Clock{offset: 10}.Unix(5))
 	assert.EqualValues(t, 5, Clock{}.Unix(5))
 }
+
+// A time that can't be is refused, and no timestamp that is made of one is before 1970 or wraps.
+func TestTimesThatCantBe(t *testing.T) {
+	for _, clock := range []Clock{{}, {offset: 1_800_000_000_000_000_000}, {offset: -5}} {
+		last := Clock.Unix(clock, 0)
+		for _, boot := range []uint64{1, 1 << 40, MaxTime, MaxTime + 1, math.MaxInt64, 1 << 63, math.MaxUint64} {
+			unix := clock.Unix(boot)
+			assert.GreaterOrEqual(t, unix, last)
+			assert.LessOrEqual(t, uint64(unix), uint64(math.MaxInt64))
+			last = unix
+			e := Event{Version: Version, Category: CategoryProcess, Time: boot}
+			assert.Equal(t, boot <= MaxTime, e.Validate() == nil, boot)
+		}
+	}
+}

@@ -29,7 +29,7 @@ func connect() Event {
 func randomEvent(r *rand.Rand) Event {
 	bits := func() uint64 { return r.Uint64() >> r.IntN(64) }
 	e := Event{
-		Time: bits(), Duration: bits() & MaxDuration, Bytes: bits() & MaxBytes, Result: int64(bits()),
+		Time: bits() & MaxTime, Duration: bits() & MaxDuration, Bytes: bits() & MaxBytes, Result: int64(bits()),
 		Operation: uint16(bits()), Category: Categories()[r.IntN(4)], Priority: Priority(r.IntN(256)), Version: Version, Flags: Flags(r.IntN(256)),
 	}
 	if r.IntN(2) == 0 {

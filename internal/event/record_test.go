@@ -314,6 +314,7 @@ func FuzzEncodeRecords(f *testing.F) {
 			batch.At(0).Category = Categories()[batch.At(0).Category%4]
 			batch.At(0).Bytes &= MaxBytes
 			batch.At(0).Duration &= MaxDuration
+			batch.At(0).Time &= MaxTime
 			logs := Encode(EncodingRecords, batch, Clock{})
 			for key, value := range onlyRecord(logs).Attributes().All() {
 				if value.Type() == pcommon.ValueTypeStr {

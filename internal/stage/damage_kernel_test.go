@@ -11,12 +11,15 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
@@ -190,4 +193,58 @@ func TestPinsRemovedUnderARunningStage(t *testing.T) {
 			require.NoError(t, s.Shutdown(t.Context()))
 		})
 	}
+}
+
+// Whatever is written into a dead letter, the others are inspected and replayed; one that is none goes no further.
+func TestForgedDeadLetters(t *testing.T) {
+	n, path := newNext(t), pinPath(t)
+	n.setRefuse(func(event.Batch) error { return consumererror.NewPermanent(errors.New("poison")) })
+	s := start(t, newSettings(n, path))
+	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 1))))
+	assert.EqualValues(t, 1, settle(t, s).DeadLettered)
+	lane, err := ebpf.LoadPinnedMap(filepath.Join(path, "processor@test", "dead_letter-0", "lane_0"), nil)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, lane.Close()) }()
+	valid := 1
+	for _, number := range []uint64{0, 0xa5a5_a5a5_5a5a_5a5a, math.MaxUint64} {
+		for _, forge := range []func(*event.DeadLetter){
+			func(l *event.DeadLetter) { l.EventSize = uint32(number) }, // no size of an event: no letter
+			func(l *event.DeadLetter) { l.Event.Event.Version = uint8(number) + 77 },
+			func(l *event.DeadLetter) { l.Attempts, l.Time = uint32(number), number },
+			func(l *event.DeadLetter) {
+				for i := range l.Stage {
+					l.Stage[i], l.Reason[i] = byte(number), byte(number)
+				}
+			},
+		} {
+			room := make([]byte, event.DeadLetterSize)
+			event.PutDeadLetter(room, batch(valid, 1), "processor/test", 1, "poison")
+			letters, err := event.ViewDeadLetters(room)
+			require.NoError(t, err)
+			forge(&letters[0])
+			require.NoError(t, lane.Put(nil, room))
+			if letters[0].EventSize == event.Size && letters[0].Event.Event.Version == event.Version {
+				valid++
+			}
+		}
+	}
+	assert.Equal(t, 7, valid)
+	sink := &consumertest.LogsSink{}
+	peek := newDrain(n, path, "processor/test", DeadLetterQueue)
+	peek.Peek, peek.Encoding, peek.Next = true, event.EncodingRecords, sink
+	_, stop := startDrain(t, peek)
+	eventually(t, func() bool { return sink.LogRecordCount() == valid })
+	stop()
+	for _, logs := range sink.AllLogs() {
+		for _, record := range logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().All() {
+			attributes := record.Attributes().AsRaw()
+			assert.GreaterOrEqual(t, attributes["kernelpipe.dead_letter.attempts"], int64(0))
+			assert.Regexp(t, `^(19|20|21)\d\d-`, attributes["kernelpipe.dead_letter.time"])
+			assert.True(t, utf8.ValidString(attributes["kernelpipe.dead_letter.reason"].(string)))
+		}
+	}
+	n.setRefuse(nil)
+	startDrain(t, newDrain(n, path, "processor/test", DeadLetterQueue))
+	eventually(t, func() bool { return len(n.got()) == valid })
+	assert.Equal(t, numbers(0, valid), n.got())
 }

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/clamp"
 	"github.com/kernelpipe/kernelpipe/internal/stage/internal/metadata"
 )
 
@@ -23,7 +24,7 @@ func (d *Drain) observe() (err error) {
 	register := func(with func(metric.Int64Callback) error, value func(*bpf.Consumer) uint64) {
 		err = errors.Join(err, with(func(_ context.Context, o metric.Int64Observer) error {
 			return d.ask(func(c *bpf.Consumer) error {
-				o.Observe(int64(value(c)), one)
+				o.Observe(clamp.Int64(value(c)), one)
 				return nil
 			})
 		}))

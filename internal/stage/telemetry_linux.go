@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/kernelpipe/kernelpipe/internal/clamp"
 	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/internal/stage/internal/metadata"
 )
@@ -107,7 +108,7 @@ func (s *Stage) observe() (err error) {
 	register := func(with func(metric.Int64Callback) error, value func() uint64) {
 		if err == nil {
 			err = with(func(_ context.Context, o metric.Int64Observer) error {
-				o.Observe(int64(value()), one)
+				o.Observe(clamp.Int64(value()), one)
 				return nil
 			})
 		}
@@ -161,6 +162,6 @@ const pinsRemoved OnFull = "pins_removed"
 
 func observeDropped(o metric.Int64Observer, stage attribute.KeyValue, dropped map[OnFull]uint64) {
 	for reason, count := range dropped {
-		o.Observe(int64(count), metric.WithAttributes(attribute.String("reason", string(reason)), stage))
+		o.Observe(clamp.Int64(count), metric.WithAttributes(attribute.String("reason", string(reason)), stage))
 	}
 }

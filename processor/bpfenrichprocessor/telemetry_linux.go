@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/clamp"
 	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/metadata"
 )
 
@@ -113,26 +114,26 @@ func observeTable(t *metadata.TelemetryBuilder, table *bpf.ProcessTable, logger 
 	because := func(why string) attribute.KeyValue { return attribute.String("reason", why) }
 	return errors.Join(
 		register(t.RegisterKernelpipeEnrichTableEntriesCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
-			observe(int64(c.Entries()), process)
-			observe(int64(c.Cgroups.Entries()), cgroup)
-			observe(int64(c.Programs.Entries()), program)
+			observe(clamp.Int64(c.Entries()), process)
+			observe(clamp.Int64(c.Cgroups.Entries()), cgroup)
+			observe(clamp.Int64(c.Programs.Entries()), program)
 		}),
 		register(t.RegisterKernelpipeEnrichTableInsertsCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
-			observe(int64(c.Started+c.Found), process)
-			observe(int64(c.Cgroups.Put), cgroup)
-			observe(int64(c.Programs.Put), program)
+			observe(clamp.Int64(c.Started+c.Found), process)
+			observe(clamp.Int64(c.Cgroups.Put), cgroup)
+			observe(clamp.Int64(c.Programs.Put), program)
 		}),
 		register(t.RegisterKernelpipeEnrichTableEvictionsCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
-			observe(int64(c.Evicted+c.LeftOut), process)
-			observe(int64(c.Cgroups.Evicted+c.Cgroups.LeftOut), cgroup)
-			observe(int64(c.Programs.Evicted+c.Programs.LeftOut), program)
+			observe(clamp.Int64(c.Evicted+c.LeftOut), process)
+			observe(clamp.Int64(c.Cgroups.Evicted+c.Cgroups.LeftOut), cgroup)
+			observe(clamp.Int64(c.Programs.Evicted+c.Programs.LeftOut), program)
 		}),
 		register(t.RegisterKernelpipeEnrichTableMissesCallback, func(c *bpf.TableCounts, observe func(int64, ...attribute.KeyValue)) {
-			observe(int64(c.Full), process, because("full"))
-			observe(int64(c.Errors), process, because("error"))
-			observe(int64(c.Skipped), process, because("recursion"))
-			observe(int64(c.Cgroups.Missed), cgroup, because("full"))
-			observe(int64(c.Programs.Missed), program, because("full"))
+			observe(clamp.Int64(c.Full), process, because("full"))
+			observe(clamp.Int64(c.Errors), process, because("error"))
+			observe(clamp.Int64(c.Skipped), process, because("recursion"))
+			observe(clamp.Int64(c.Cgroups.Missed), cgroup, because("full"))
+			observe(clamp.Int64(c.Programs.Missed), program, because("full"))
 		}),
 		t.RegisterKernelpipeEnrichTableRetentionCallback(func(_ context.Context, o metric.Float64Observer) error {
 			if counts, err := table.Counts(); err == nil && counts.Evicted > 0 {
@@ -141,7 +142,7 @@ func observeTable(t *metadata.TelemetryBuilder, table *bpf.ProcessTable, logger 
 			return nil
 		}),
 		t.RegisterKernelpipeEnrichTableMemoryCallback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(table.Memory()))
+			o.Observe(clamp.Int64(table.Memory()))
 			return nil
 		}),
 	)

@@ -81,6 +81,8 @@ until stopped "$1"; do :; done
 kill -CONT $PPID`
 	interrupt := func() { must(unix.Tgkill(os.Getpid(), tid, unix.SIGUSR1)) }
 	if h.argument.Stop {
+		// The end of the shell interrupts no call of this thread, as it would by a handler.
+		must(unix.PthreadSigmask(unix.SIG_BLOCK, &unix.Sigset_t{Val: [16]uint64{1 << (unix.SIGCHLD - 1)}}, nil))
 		interrupt = func() {
 			must(exec.Command("/bin/sh", "-c", stopAndContinue, "sh", fmt.Sprintf("/proc/%d/task/%d", os.Getpid(), tid)).Run())
 		}

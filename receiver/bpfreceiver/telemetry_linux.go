@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/clamp"
 	"github.com/kernelpipe/kernelpipe/internal/event"
 	"github.com/kernelpipe/kernelpipe/receiver/bpfreceiver/internal/metadata"
 )
@@ -67,7 +68,7 @@ func (b *books) value(read func() (uint64, error)) metric.Int64Callback {
 	return func(_ context.Context, to metric.Int64Observer) error {
 		value, err := read()
 		if err == nil {
-			to.Observe(int64(value), attributes)
+			to.Observe(clamp.Int64(value), attributes)
 		}
 		return err
 	}
@@ -80,7 +81,7 @@ func (b *books) byCategory(pick func(bpf.Counts) uint64) metric.Int64Callback {
 			return err
 		}
 		for _, category := range event.Categories() {
-			to.Observe(int64(pick(counts[category])), b.with(attribute.String(attributeCategory, category.String())))
+			to.Observe(clamp.Int64(pick(counts[category])), b.with(attribute.String(attributeCategory, category.String())))
 		}
 		return nil
 	}
@@ -94,7 +95,7 @@ func (b *books) missed(_ context.Context, to metric.Int64Observer) error {
 	for cause, count := range map[string]uint64{
 		"start": missed.Starts, "owner": missed.Owners, "compat": missed.Compat, "process_end": missed.ProcessEnd, "aio": missed.Results, "io_uring": missed.Requests, "recursion": missed.Recursions,
 	} {
-		to.Observe(int64(count), b.with(attribute.String(attributeCause, cause)))
+		to.Observe(clamp.Int64(count), b.with(attribute.String(attributeCause, cause)))
 	}
 	return nil
 }
