@@ -215,3 +215,40 @@ func TestConsumerSeesThatTheQueueIsRemoved(t *testing.T) {
 	require.ErrorIs(t, err, ErrNoQueue)
 	openTestConsumer(t, path).Close()
 }
+
+// What somebody has removed of a queue is known once the consumer has come to it: where it is the last one, what is gone is counted
+// once.
+func TestConsumerTellsWhatIsGone(t *testing.T) {
+	path := pinPath(t)
+	dir := directory(t, path)
+	for generation, lanes := range []int{1, 2} {
+		q, older := openTestQueue(t, dir, 100, lanes)
+		for _, q := range older {
+			q.Close()
+		}
+		pushNumbers(t, q, lanes-1, generation*5, 5)
+		for lane := range uint32(lanes) { // so that the kernel keeps none without a pin
+			require.NoError(t, q.state.group.maps[queueMapLanes].Delete(lane))
+		}
+		q.Close()
+	}
+	require.NoError(t, os.Remove(path+"/test/queue-1/lane_1"))
+	c := openTestConsumer(t, path)
+	defer c.Close()
+	assert.Empty(t, c.Damage())
+	require.NoError(t, c.Reconcile())
+	popped, err := c.Pop(0, MaxBatch)
+	require.NoError(t, err)
+	assert.Equal(t, []int{0, 1, 2, 3, 4}, numbersIn(popped.Data))
+	c.Ack(0)
+	followed, err := c.Follow()
+	require.NoError(t, err)
+	require.True(t, followed)
+	require.Len(t, c.Damage(), 1)
+	require.ErrorContains(t, c.Damage()[0], "queue-1/lane_1 is damaged: a lane without a pin: what waited in it is gone")
+	err = c.Reconcile()
+	require.ErrorAs(t, err, new(*DamageError))
+	require.ErrorContains(t, err, "of 5 events that waited, and 0 in flight, somebody has removed the pins")
+	require.NoError(t, c.Reconcile())
+	assert.Equal(t, QueueBooks{Received: 10, Delivered: 5, Lost: 5}, c.Books())
+}

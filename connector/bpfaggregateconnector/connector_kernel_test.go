@@ -5,6 +5,7 @@ package bpfaggregateconnector
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"

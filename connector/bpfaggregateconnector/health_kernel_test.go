@@ -4,48 +4,25 @@ package bpfaggregateconnector
 
 import (
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 
 	"github.com/kernelpipe/kernelpipe/bpf"
+	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/statustest"
 )
 
-// host takes note of the statuses that are reported to it.
-type host struct {
-	mutex  sync.Mutex
-	events []*componentstatus.Event
-}
-
-func (*host) GetExtensions() map[component.ID]component.Component { return nil }
-
-func (h *host) Report(event *componentstatus.Event) {
-	h.mutex.Lock()
-	defer h.mutex.Unlock()
-	h.events = append(h.events, event)
-}
-
-// last waits for so many statuses and returns the last.
-func (h *host) last(t *testing.T, n int) *componentstatus.Event {
+// nth waits for so many statuses and returns the last.
+func nth(t *testing.T, h *statustest.Host, n int) *componentstatus.Event {
 	t.Helper()
-	var event *componentstatus.Event
-	require.Eventually(t, func() bool {
-		h.mutex.Lock()
-		defer h.mutex.Unlock()
-		if len(h.events) < n {
-			return false
-		}
-		event = h.events[n-1]
-		return true
-	}, 30*time.Second, 10*time.Millisecond)
-	return event
+	require.Eventually(t, func() bool { return len(h.Events()) >= n }, 30*time.Second, 10*time.Millisecond)
+	return h.Events()[n-1]
 }
 
 // TestLossesShow: events without a series of their own, without any, and unreadable ones make the connector unhealthy, and
@@ -57,9 +34,11 @@ func TestLossesShow(t *testing.T) {
 		want []string
 	}{
 		{"overflow", func(t *testing.T, c *aggregateConnector) {
+			var events []event.Event
 			for _, name := range []string{"a", "b", "c", "d"} {
-				feed(t, c, ofGroup(1, name), ofGroup(1, name))
+				events = append(events, ofGroup(1, name), ofGroup(1, name))
 			}
+			feed(t, c, events...)
 		}, []string{
 			"connector bpf_aggregate: 6 events went to the overflow series of kernel.events since ", ", more than max_loss 5 allows within 1s: " +
 				"raise cardinality_limit, which is 2, or give the metric fewer dimensions",
@@ -93,16 +72,16 @@ func TestLossesShow(t *testing.T) {
 			c := create(t, newConfig(only("kernel.events"), func(c *Config) {
 				c.PinPath, c.CardinalityLimit, c.Health.MaxLoss, c.Health.LossWindow = pinPath(t), 2, 5, time.Second
 			}), consumertest.NewNop())
-			logs, h := observed(c), &host{}
+			logs, h := observed(c), &statustest.Host{}
 			require.NoError(t, c.Start(t.Context(), h), "this test needs root and a kernel with BPF")
 			defer func() { require.NoError(t, c.Shutdown(t.Context())) }()
 			test.lose(t, c)
-			status := h.last(t, 1)
+			status := nth(t, h, 1)
 			assert.Equal(t, componentstatus.StatusRecoverableError, status.Status())
 			for _, want := range test.want {
 				assert.ErrorContains(t, status.Err(), want)
 			}
-			assert.Equal(t, componentstatus.StatusOK, h.last(t, 2).Status())
+			assert.Equal(t, componentstatus.StatusOK, nth(t, h, 2).Status())
 			warnings := logs.FilterMessage("unhealthy").All()
 			require.Len(t, warnings, 1)
 			assert.Contains(t, warnings[0].ContextMap()["error"], test.want[1])

@@ -9,7 +9,14 @@ import (
 // losses returns what the connector's health depends on: events that a metric lacks, or has without their dimensions.
 func (c *aggregateConnector) losses() []health.Counter {
 	counters := []health.Counter{{
-		Lost: "were in log records that could not be read", Remedy: "otelcol_kernelpipe_aggregate_dropped has the reason", Read: c.dropped.Load,
+		Lost:   "were in log records that could not be read",
+		Remedy: "otelcol_kernelpipe_aggregate_dropped has the reason",
+		Read:   c.dropped.Load,
+	}, {
+		Unit:   "additions",
+		Lost:   "found a sum of bytes or durations that is as great as a point can say, and that stays there",
+		Remedy: "an event that another program made has an impossible size; restart with a new pin_path for new sums",
+		Read:   func() uint64 { return c.stats.Books().Saturated },
 	}}
 	for _, r := range c.registries {
 		counters = append(counters, health.Counter{

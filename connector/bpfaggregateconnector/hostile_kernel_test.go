@@ -50,6 +50,15 @@ func TestForgedBytesMakeNoSumGoBack(t *testing.T) {
 		step()
 	}
 	assert.EqualValues(t, math.MaxInt64, last)
+	lost := map[string]uint64{}
+	for _, counter := range c.losses() {
+		if n := counter.Read(); n > 0 {
+			lost[counter.Unit] += n
+		}
+	}
+	saturated := c.stats.Books().Saturated
+	assert.NotZero(t, saturated)
+	assert.Equal(t, map[string]uint64{"": 2, "additions": saturated}, lost, "health says so")
 	dropped, err := telemetry.GetMetric("otelcol_kernelpipe_aggregate_dropped")
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, dropped.Data.(metricdata.Sum[int64]).DataPoints[0].Value)

@@ -17,6 +17,8 @@ import (
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/kernelpipe/kernelpipe/internal/statustest"
 )
 
 // Pins that are removed under a running connector are missed within seconds: the status and the log say so, and all that is open
@@ -25,7 +27,7 @@ func TestPinsRemovedUnderARunningConnector(t *testing.T) {
 	pinPath(t) // the directory above those of the cases
 	for what, path := range map[string]string{"the directory": "", "the stats": "stats-0", "the books": "stats-0/stats_books"} {
 		t.Run(what, func(t *testing.T) {
-			out, h, pins, telemetry := &sink{}, &host{}, pinPath(t), componenttest.NewTelemetry()
+			out, h, pins, telemetry := &sink{}, &statustest.Host{}, pinPath(t), componenttest.NewTelemetry()
 			defer func() { require.NoError(t, telemetry.Shutdown(context.Background())) }()
 			c := create(t, newConfig(only("kernel.events"), func(c *Config) { c.PinPath = pins }), out)
 			c.set.TelemetrySettings = telemetry.NewTelemetrySettings()
@@ -34,7 +36,7 @@ func TestPinsRemovedUnderARunningConnector(t *testing.T) {
 			feed(t, c, ofGroup(1, "a"))
 			removed := filepath.Join(pins, "connector@bpf_aggregate", path)
 			require.NoError(t, os.RemoveAll(removed))
-			status := h.last(t, 1)
+			status := nth(t, h, 1)
 			assert.Equal(t, componentstatus.StatusRecoverableError, status.Status())
 			require.ErrorContains(t, status.Err(), removed+" was removed or moved while it is in use")
 			assert.Len(t, logs.FilterMessage("unhealthy").All(), 1)

@@ -28,7 +28,8 @@ func NewConfig() Config {
 func (c *Config) Validate() error {
 	var errs []error
 	if c.MaxLoss < 0 {
-		errs = append(errs, fmt.Errorf("max_loss is %d, must not be negative: use %d where losses are no reason for concern", c.MaxLoss, math.MaxInt64))
+		errs = append(errs, fmt.Errorf("max_loss is %d, must not be negative: use %d where losses are no reason for concern",
+			c.MaxLoss, math.MaxInt64))
 	}
 	if c.LossWindow < Interval {
 		errs = append(errs, fmt.Errorf("loss_window is %s, must be at least %s", c.LossWindow, Interval))

@@ -2,6 +2,7 @@ package health
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -9,10 +10,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/kernelpipe/kernelpipe/internal/statustest"
 )
 
 func TestValidate(t *testing.T) {
@@ -70,8 +72,6 @@ func TestToleratedLosses(t *testing.T) {
 	dropped = 2
 	err = l.Check(start)
 	require.EqualError(t, Serious(err), "2 events were dropped since 1970-01-12T13:46:40Z, more than max_loss 1 allows within 1m0s")
-	assert.Equal(t, 2, count(err))
-	assert.Equal(t, 1, count(Serious(err)))
 }
 
 func TestDepth(t *testing.T) {
@@ -115,71 +115,150 @@ func TestLossesAreBounded(t *testing.T) {
 	assert.InDelta(t, 24*3600, remembered, 24*3600/maxLosses)
 }
 
-// host takes note of the statuses that are reported to it.
-type host struct {
-	statuses []componentstatus.Status
-	errs     []string
-}
-
-func (*host) GetExtensions() map[component.ID]component.Component { return nil }
-
-func (h *host) Report(event *componentstatus.Event) {
-	h.statuses = append(h.statuses, event.Status())
-	if event.Err() != nil {
-		h.errs = append(h.errs, event.Err().Error())
+// watching runs a Watch of a check that returns what set was called with. Stop ends it.
+func watching(h *statustest.Host) (set func(error), pass func(time.Duration), stop func(), logs *observer.ObservedLogs) {
+	core, logs := observer.New(zap.InfoLevel)
+	var mutex sync.Mutex
+	var err error // of the check
+	ended, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		Watch(ended, h, zap.New(core), "receiver/x", func(time.Time) error {
+			mutex.Lock()
+			defer mutex.Unlock()
+			return err
+		})
+	}()
+	set = func(to error) {
+		mutex.Lock()
+		defer mutex.Unlock()
+		err = to
 	}
+	pass = func(d time.Duration) {
+		time.Sleep(d)
+		synctest.Wait()
+	}
+	stop = func() {
+		close(ended)
+		<-done
+	}
+	return set, pass, stop, logs
 }
 
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		core, logs := observer.New(zap.InfoLevel)
-		h := &host{}
-		var mutex sync.Mutex
-		var err error // of the check
-		ended, done := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(done)
-			Watch(ended, h, zap.New(core), "receiver/x", func(time.Time) error {
-				mutex.Lock()
-				defer mutex.Unlock()
-				return err
-			})
-		}()
-		set := func(to error) {
-			mutex.Lock()
-			defer mutex.Unlock()
-			err = to
-		}
-		pass := func(d time.Duration) {
-			time.Sleep(d)
-			synctest.Wait()
-		}
+		h := &statustest.Host{}
+		set, pass, stop, logs := watching(h)
 		pass(10*Interval + time.Millisecond)
-		assert.Empty(t, h.statuses)
+		assert.Empty(t, h.Statuses())
 		set(errors.New("3 events were dropped"))
 		pass(150 * time.Second)
-		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, h.statuses)
-		assert.Equal(t, []string{"receiver/x: 3 events were dropped"}, h.errs)
+		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, h.Statuses())
+		assert.EqualError(t, h.Events()[0].Err(), "receiver/x: 3 events were dropped")
 		assert.Equal(t, 3, logs.FilterMessage("unhealthy").Len(), "at once, and each minute")
 		set(nil)
 		pass(Interval)
-		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, h.statuses)
+		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, h.Statuses())
 		assert.Equal(t, 1, logs.FilterMessage("healthy again").Len())
 		dropped := Tolerated(errors.New("1 event was dropped"))
 		set(dropped)
 		pass(Interval)
-		assert.Len(t, h.statuses, 2)
+		assert.Len(t, h.Events(), 2)
 		assert.Equal(t, 1, logs.FilterMessage("events were lost").Len(), "a loss that may be is logged")
 		set(errors.Join(dropped, errors.New("2 overflowed")))
 		pass(5 * Interval)
-		assert.Equal(t, "receiver/x: 2 overflowed", h.errs[1], "the status leaves out what is tolerated")
+		assert.EqualError(t, h.Events()[2].Err(), "receiver/x: 2 overflowed", "the status leaves out what is tolerated")
 		assert.Equal(t, 4, logs.FilterMessage("unhealthy").Len(), "another loss is logged at once")
 		set(errors.New("lost at the end"))
-		close(ended)
-		<-done
-		assert.Len(t, h.statuses, 3)
+		stop()
+		assert.Len(t, h.Events(), 3)
 		last := logs.All()[logs.Len()-1]
 		assert.Equal(t, "unhealthy", last.Message)
 		assert.Equal(t, "lost at the end", last.ContextMap()["error"])
 	})
+}
+
+// A warning comes at once for what was not warned about within the last minute, and only for that.
+func TestWatchWarnsOncePerKind(t *testing.T) {
+	var dropped, overflowed uint64
+	var depth Depth
+	var refused Recent
+	fill := uint64(0)
+	for name, test := range map[string]struct {
+		change func(second int, now time.Time)
+		want   map[int]string // the warnings, by the second in which they come
+	}{
+		"a tolerated loss grows serious": {func(second int, _ time.Time) {
+			switch second {
+			case 1:
+				dropped += 3
+			case 5:
+				dropped += 3
+			}
+		}, map[int]string{1: "events were lost", 5: "unhealthy"}},
+		"a serious loss falls to a tolerated one": {func(second int, _ time.Time) {
+			switch second {
+			case 1:
+				dropped += 6
+			case 15:
+				dropped += 2
+			}
+		}, map[int]string{1: "unhealthy"}},
+		"one kind of loss takes the place of another": {func(second int, _ time.Time) {
+			switch second {
+			case 1:
+				dropped += 6
+			case 21:
+				overflowed += 6
+			}
+		}, map[int]string{1: "unhealthy", 21: "unhealthy"}},
+		"a queue that is full now and then beside a lasting loss": {func(second int, _ time.Time) {
+			dropped += 6
+			fill = 0
+			if second%10 > 5 {
+				fill = 100
+			}
+		}, map[int]string{1: "unhealthy", 7: "unhealthy", 67: "unhealthy"}},
+		"a queue that is full now and then, alone": {func(second int, _ time.Time) {
+			fill = 0
+			if second == 8 || second == 9 || second == 28 || second == 29 {
+				fill = 100
+			}
+		}, map[int]string{9: "unhealthy", 29: "unhealthy"}},
+		"an error whose text changes": {func(second int, now time.Time) {
+			if second <= 70 {
+				refused.Note(now, fmt.Errorf("refused: %d", second))
+			}
+		}, map[int]string{1: "unhealthy", 61: "unhealthy"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dropped, overflowed, fill, depth, refused = 0, 0, 0, Depth{}, Recent{}
+			losses := NewLosses(Config{MaxLoss: 5, LossWindow: 20 * time.Second},
+				Counter{Lost: "were dropped", Read: func() uint64 { return dropped }},
+				Counter{Lost: "overflowed", Read: func() uint64 { return overflowed }})
+			core, logs := observer.New(zap.InfoLevel)
+			h := &statustest.Host{}
+			w := newWatch(h, zap.New(core), "x")
+			start := time.Unix(1_000_000, 0)
+			got := map[int]string{}
+			for second := range 100 {
+				now := start.Add(time.Duration(second) * time.Second)
+				if second > 0 {
+					test.change(second, now)
+				}
+				failing := len(h.Events())
+				w.look(now, errors.Join(depth.Check(fill, 100, 0.9, "wait in"), losses.Check(now), refused.Check(now)))
+				for _, entry := range logs.TakeAll() {
+					if entry.Level == zap.WarnLevel {
+						require.Empty(t, got[second])
+						got[second] = entry.Message
+					}
+				}
+				if events := h.Events(); len(events) > failing && events[failing].Status() != componentstatus.StatusOK {
+					assert.Equal(t, "unhealthy", got[second], "the log says why the status is another")
+				}
+			}
+			assert.Equal(t, test.want, got)
+		})
+	}
 }

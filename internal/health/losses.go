@@ -64,16 +64,17 @@ func (l *Losses) Check(now time.Time) error {
 		}
 	}
 	var errs []error
+	limit, window := l.config.MaxLoss, l.config.LossWindow
 	for i := range l.counters {
 		c := &l.counters[i]
 		switch {
 		case c.events() == 0:
 		case c.Tolerated:
-			errs = append(errs, Tolerated(c.tell(fmt.Sprintf(" within %s", l.config.LossWindow))))
-		case total <= uint64(l.config.MaxLoss):
-			errs = append(errs, Tolerated(c.tell(fmt.Sprintf("; max_loss %d allows that within %s", l.config.MaxLoss, l.config.LossWindow))))
+			errs = append(errs, Tolerated(c.tell(fmt.Sprintf(" within %s", window))))
+		case total <= uint64(limit):
+			errs = append(errs, Tolerated(c.tell(fmt.Sprintf("; max_loss %d allows that within %s", limit, window))))
 		default:
-			errs = append(errs, c.tell(fmt.Sprintf(", more than max_loss %d allows within %s", l.config.MaxLoss, l.config.LossWindow)))
+			errs = append(errs, c.tell(fmt.Sprintf(", more than max_loss %d allows within %s", limit, window)))
 		}
 	}
 	return errors.Join(errs...)
@@ -91,10 +92,10 @@ func (c *counter) events() uint64 {
 // tell says what was lost; limit is how that is judged.
 func (c *counter) tell(limit string) error {
 	err := fmt.Errorf("%d %s %s since %s%s", c.events(), c.Unit, c.Lost, c.recent[0].at.Format(time.RFC3339), limit)
-	if c.Remedy == "" {
-		return err
+	if c.Remedy != "" {
+		err = fmt.Errorf("%w: %s", err, c.Remedy)
 	}
-	return fmt.Errorf("%w: %s", err, c.Remedy)
+	return ofOrigin{err, c}
 }
 
 // look notes what was lost since the last look, and forgets what is older than window.

@@ -40,5 +40,5 @@ func (r *Recent) Check(now time.Time) error {
 	if r.err == nil {
 		return nil
 	}
-	return fmt.Errorf("%w (%d times since %s)", r.err, r.times, r.since.Format(time.RFC3339))
+	return ofOrigin{fmt.Errorf("%w (%d times since %s)", r.err, r.times, r.since.Format(time.RFC3339)), r}
 }

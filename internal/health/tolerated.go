@@ -25,19 +25,3 @@ func Serious(err error) error {
 		return err
 	}
 }
-
-// count returns how many errors are joined in err.
-func count(err error) int {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // only what is joined counts, not what is wrapped
-	if !ok {
-		if err == nil {
-			return 0
-		}
-		return 1
-	}
-	n := 0
-	for _, one := range joined.Unwrap() {
-		n += count(one)
-	}
-	return n
-}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/statustest"
 )
 
 // Offsets in struct kp_books and in the struct kp_lane of each lane.
@@ -63,7 +64,7 @@ func unoffer(t testing.TB, path string) {
 // A lane whose number in flight can't be stands still, and says so; the other lanes go on, with what comes for that one too.
 func TestForgedNumberInFlight(t *testing.T) {
 	for _, inFlight := range []uint64{1025, 5000, 1 << 32, math.MaxUint64} {
-		n, h, path := newNext(t), &host{}, pinPath(t)
+		n, h, path := newNext(t), &statustest.Host{}, pinPath(t)
 		settings := newSettings(n, path)
 		settings.Queue.Lanes = 4
 		first := New(settings)
@@ -74,12 +75,12 @@ func TestForgedNumberInFlight(t *testing.T) {
 		books := filepath.Join(path, "processor@test", "queue-books", "books")
 		forge(t, books, booksLanes+2*laneSize+laneInFlight, inFlight)
 		for start := range 2 {
-			h = &host{}
+			h = &statustest.Host{}
 			s := New(settings)
 			require.NoError(t, s.Start(t.Context(), h))
-			eventually(t, func() bool { return len(h.all()) > 0 })
-			assert.Equal(t, componentstatus.StatusPermanentError, h.all()[0].Status())
-			require.ErrorContains(t, h.all()[0].Err(), books+" is damaged: lane 2 has ")
+			eventually(t, func() bool { return len(h.Events()) > 0 })
+			assert.Equal(t, componentstatus.StatusPermanentError, h.Events()[0].Status())
+			require.ErrorContains(t, h.Events()[0].Err(), books+" is damaged: lane 2 has ")
 			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(100+100*start, 100))))
 			eventually(t, func() bool { return len(n.got()) == 200+100*start })
 			require.NoError(t, s.Shutdown(t.Context()))
@@ -95,7 +96,7 @@ func TestMissingPinOfALane(t *testing.T) {
 	settings := newSettings(n, path)
 	settings.Queue.Lanes, settings.Queue.Capacity, settings.ShutdownTimeout = 16, 16*2048, time.Millisecond
 	s := New(settings)
-	require.NoError(t, s.Start(t.Context(), &host{}))
+	require.NoError(t, s.Start(t.Context(), &statustest.Host{}))
 	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 20_000))))
 	require.NoError(t, s.Shutdown(t.Context()))
 	require.NoError(t, os.Remove(filepath.Join(path, "processor@test", "queue-0", "lane_5")))
@@ -112,7 +113,7 @@ func TestForgedElementsOfTheQueue(t *testing.T) {
 	goOn := n.stall(t)
 	settings := newSettings(n, path)
 	settings.Queue.Capacity = 20_000
-	telemetry, h := componenttest.NewTelemetry(), &host{}
+	telemetry, h := componenttest.NewTelemetry(), &statustest.Host{}
 	settings.Telemetry = telemetry.NewTelemetrySettings()
 	s := New(settings)
 	require.NoError(t, s.Start(t.Context(), h))
@@ -127,10 +128,10 @@ func TestForgedElementsOfTheQueue(t *testing.T) {
 	goOn()
 	eventually(t, func() bool { return len(n.got()) >= 3000 })
 	assert.True(t, slices.Equal(numbers(0, 3000), n.got()))
-	eventually(t, func() bool { return len(h.all()) > 0 })
-	assert.Equal(t, componentstatus.StatusRecoverableError, h.all()[0].Status())
-	require.ErrorContains(t, h.all()[0].Err(), "an element of the queue is no event, and goes no further: ")
-	require.ErrorContains(t, h.all()[0].Err(), "(3 times since ")
+	eventually(t, func() bool { return len(h.Events()) > 0 })
+	assert.Equal(t, componentstatus.StatusRecoverableError, h.Events()[0].Status())
+	require.ErrorContains(t, h.Events()[0].Err(), "an element of the queue is no event, and goes no further: ")
+	require.ErrorContains(t, h.Events()[0].Err(), "(3 times since ")
 	got, err := telemetry.GetMetric("otelcol_kernelpipe_stage_invalid")
 	require.NoError(t, err)
 	assert.EqualValues(t, 3, got.Data.(metricdata.Sum[int64]).DataPoints[0].Value)
@@ -146,13 +147,13 @@ func TestRemovedQueue(t *testing.T) {
 		settings.Queue.Capacity, settings.ShutdownTimeout = 20_000, time.Millisecond
 		n.setRefuse(func(event.Batch) error { return errors.New("not now") })
 		s := New(settings)
-		require.NoError(t, s.Start(t.Context(), &host{}))
+		require.NoError(t, s.Start(t.Context(), &statustest.Host{}))
 		require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 10_000))))
 		eventually(t, func() bool { return s.Books().InFlight == bpf.MaxBatch })
 		require.NoError(t, s.Shutdown(t.Context()))
 		require.NoError(t, os.RemoveAll(filepath.Join(path, "processor@test", pin)))
 		n.setRefuse(nil)
-		h := &host{}
+		h := &statustest.Host{}
 		s = New(settings)
 		require.NoError(t, s.Start(t.Context(), h))
 		lost := uint64(10_000)
@@ -162,8 +163,8 @@ func TestRemovedQueue(t *testing.T) {
 		require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(10_000, 100))))
 		assert.Equal(t, Books{Received: 10_100, Delivered: 10_100 - lost, Lost: lost}, settle(t, s))
 		assert.True(t, slices.Equal(numbers(int(lost), 10_100-int(lost)), n.got()), "what is there still is delivered once, and in order")
-		eventually(t, func() bool { return len(h.all()) > 0 })
-		require.ErrorContains(t, h.all()[0].Err(), "somebody has removed the pins: they are counted as lost")
+		eventually(t, func() bool { return len(h.Events()) > 0 })
+		require.ErrorContains(t, h.Events()[0].Err(), "somebody has removed the pins: they are counted as lost")
 		require.NoError(t, s.Shutdown(t.Context()))
 	}
 }
@@ -172,7 +173,7 @@ func TestRemovedQueue(t *testing.T) {
 func TestPinsRemovedUnderARunningStage(t *testing.T) {
 	for what, path := range map[string]string{"the component's directory": "", "a queue": "queue-0", "one lane": "queue-0/lane_0", "the books": "queue-books"} {
 		t.Run(what, func(t *testing.T) {
-			n, h, pins := newNext(t), &host{}, pinPath(t)
+			n, h, pins := newNext(t), &statustest.Host{}, pinPath(t)
 			telemetry := componenttest.NewTelemetry()
 			settings := newSettings(n, pins)
 			settings.Telemetry = telemetry.NewTelemetrySettings()
@@ -180,11 +181,11 @@ func TestPinsRemovedUnderARunningStage(t *testing.T) {
 			require.NoError(t, s.Start(t.Context(), h))
 			require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 100))))
 			settle(t, s)
-			assert.Empty(t, h.all())
+			assert.Empty(t, h.Events())
 			require.NoError(t, os.RemoveAll(filepath.Join(pins, "processor@test", path)))
-			eventually(t, func() bool { return len(h.all()) > 0 })
-			assert.Equal(t, componentstatus.StatusRecoverableError, h.all()[0].Status())
-			require.ErrorContains(t, h.all()[0].Err(), filepath.Join(pins, "processor@test", path)+" was removed or moved while it is in use")
+			eventually(t, func() bool { return len(h.Events()) > 0 })
+			assert.Equal(t, componentstatus.StatusRecoverableError, h.Events()[0].Status())
+			require.ErrorContains(t, h.Events()[0].Err(), filepath.Join(pins, "processor@test", path)+" was removed or moved while it is in use")
 			got, err := telemetry.GetMetric("otelcol_kernelpipe_stage_pins_removed")
 			require.NoError(t, err)
 			assert.EqualValues(t, 1, got.Data.(metricdata.Gauge[int64]).DataPoints[0].Value)

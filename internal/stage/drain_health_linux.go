@@ -23,16 +23,22 @@ func (d *Drain) watchHealth(host component.Host) {
 
 // losses is all that can be lost here, and what to do about it.
 func (d *Drain) losses() []health.Counter {
-	counters := []health.Counter{
-		dropped(DropNewest, d.counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedNewest })),
-		dropped(DropOldest, d.counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedOldest })),
-		dropped(DropLowPriority, d.counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedOverLimit })),
-		unreadable("elements", "otelcol_kernelpipe_drain_invalid", d.invalid.Load),
-	}
+	counters := append(queueLosses(d.counter), unreadable("elements", "otelcol_kernelpipe_drain_invalid", d.invalid.Load))
 	if letters := d.deadLetter; letters != nil {
-		counters = append(counters, letters.lettersDropped(), deadLettered(func() uint64 { return letters.queue.Books().Received }))
+		counters = append(counters, letters.lettersDropped(), letters.lettersLost(),
+			deadLettered(func() uint64 { return letters.queue.Books().Received }))
 	}
 	return counters
+}
+
+// queueLosses is what a queue can lose. counter makes of a number in its books one to read.
+func queueLosses(counter func(of func(*bpf.QueueBooks) uint64) func() uint64) []health.Counter {
+	return []health.Counter{
+		dropped(DropNewest, counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedNewest })),
+		dropped(DropOldest, counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedOldest })),
+		dropped(DropLowPriority, counter(func(b *bpf.QueueBooks) uint64 { return b.DroppedOverLimit })),
+		lostWithPins(counter(func(b *bpf.QueueBooks) uint64 { return b.Lost })),
+	}
 }
 
 // counter counts in the books of the queue from when it is first seen, also where it comes later or is another one then.

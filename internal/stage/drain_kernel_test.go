@@ -19,6 +19,7 @@ import (
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/statustest"
 )
 
 // handoff is the stage of a bpf_queue exporter.
@@ -48,7 +49,7 @@ func startDrain(t testing.TB, settings DrainSettings) (d *Drain, stop func()) {
 	dir, err := bpf.OpenDirectory(settings.PinPath, settings.Name)
 	require.NoError(t, err)
 	d = NewDrain(settings)
-	require.NoError(t, d.Start(&host{}, &host{}, dir))
+	require.NoError(t, d.Start(&statustest.Host{}, &statustest.Host{}, dir))
 	stopped := false
 	stop = func() {
 		if !stopped {
@@ -180,13 +181,13 @@ func TestOneDrainAtATime(t *testing.T) {
 	startDrain(t, newDrain(n, path, "queue/handoff", Queue))
 	second := newDrain(n, path, "queue/handoff", Queue)
 	second.Name = "receiver/second"
-	err := NewDrain(second).Start(&host{}, &host{}, &bpf.Directory{})
+	err := NewDrain(second).Start(&statustest.Host{}, &statustest.Host{}, &bpf.Directory{})
 	require.ErrorIs(t, err, bpf.ErrClaimed)
 
 	// A stage that delivers what is in its queue has it for itself.
 	start(t, newSettings(n, path))
 	second.Owner = "processor/test"
-	require.ErrorIs(t, NewDrain(second).Start(&host{}, &host{}, &bpf.Directory{}), bpf.ErrClaimed)
+	require.ErrorIs(t, NewDrain(second).Start(&statustest.Host{}, &statustest.Host{}, &bpf.Directory{}), bpf.ErrClaimed)
 }
 
 // After a failure a peek goes on where it was: every lane is shown, and nothing twice.

@@ -51,7 +51,12 @@ func (d *Drain) observe() (err error) {
 		t.RegisterKernelpipeDrainDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
 			return d.ask(func(c *bpf.Consumer) error {
 				books := c.Books()
-				observeDropped(o, queue, map[OnFull]uint64{DropNewest: books.DroppedNewest, DropOldest: books.DroppedOldest, DropLowPriority: books.DroppedOverLimit, pinsRemoved: books.Lost})
+				observeDropped(o, queue, map[string]uint64{
+					string(DropNewest):      books.DroppedNewest,
+					string(DropOldest):      books.DroppedOldest,
+					string(DropLowPriority): books.DroppedOverLimit,
+					pinsRemoved:             books.Lost,
+				})
 				return nil
 			})
 		}))

@@ -3,38 +3,18 @@
 package stage
 
 import (
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
+
+	"github.com/kernelpipe/kernelpipe/internal/statustest"
 )
 
-// host takes note of the statuses that are reported to it.
-type host struct {
-	mu     sync.Mutex
-	events []*componentstatus.Event
-}
-
-func (*host) GetExtensions() map[component.ID]component.Component { return nil }
-
-func (h *host) Report(event *componentstatus.Event) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.events = append(h.events, event)
-}
-
-func (h *host) all() []*componentstatus.Event {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return append([]*componentstatus.Event{}, h.events...)
-}
-
 func TestStatusFollowsTheQueue(t *testing.T) {
-	n, h := newNext(t), &host{}
+	n, h := newNext(t), &statustest.Host{}
 	settings := newSettings(n, "")
 	settings.Queue.Capacity, settings.Queue.OnFull, settings.Work = 100, DropNewest, keepAll
 	settings.Health = HealthConfig{MaxDepthRatio: 0.5, MaxLoss: 10, LossWindow: time.Second}
@@ -42,8 +22,8 @@ func TestStatusFollowsTheQueue(t *testing.T) {
 	require.NoError(t, s.Start(t.Context(), h))
 	status := func(changes int) *componentstatus.Event {
 		t.Helper()
-		require.Eventually(t, func() bool { return len(h.all()) == changes }, 20*time.Second, 10*time.Millisecond)
-		return h.all()[changes-1]
+		require.Eventually(t, func() bool { return len(h.Events()) == changes }, 20*time.Second, 10*time.Millisecond)
+		return h.Events()[changes-1]
 	}
 	goOn := n.stall(t)
 	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 1))))
@@ -67,5 +47,5 @@ func TestStatusFollowsTheQueue(t *testing.T) {
 	assert.ErrorContains(t, loss.Err(), "100 events found the queue full and were dropped (drop_newest) since ")
 	assert.Equal(t, componentstatus.StatusOK, status(4).Status())
 	require.NoError(t, s.Shutdown(t.Context()))
-	assert.Len(t, h.all(), 4, "starting and stopping is not for a component to report")
+	assert.Len(t, h.Events(), 4, "starting and stopping is not for a component to report")
 }

@@ -14,7 +14,7 @@ func (s *Stage) watchHealth() {
 	books := s.Books()
 	more := append(slices.Clone(s.losses), unreadable("log records", "otelcol_kernelpipe_stage_foreign", s.foreign.Load))
 	if s.deadLetter != nil {
-		more = append(more, s.deadLetter.lettersDropped())
+		more = append(more, s.deadLetter.lettersDropped(), s.deadLetter.lettersLost())
 	}
 	judge := newJudge(s.settings.Health, &books, more...)
 	s.watch.Go(func() {
@@ -59,13 +59,14 @@ func newJudge(config HealthConfig, books *Books, more ...health.Counter) *judge 
 		dropped(DropOldest, func() uint64 { return books.DroppedOldest }),
 		dropped(DropLowPriority, func() uint64 { return books.DroppedLowPriority }),
 		deadLettered(func() uint64 { return books.DeadLettered }),
-		{Lost: "were lost with the pins of their queue", Remedy: "let no other process remove what is pinned", Read: func() uint64 { return books.Lost }},
+		lostWithPins(func() uint64 { return books.Lost }),
 	}
 	return &judge{config: config, books: books, losses: health.NewLosses(config.Losses(), append(counters, more...)...)}
 }
 
 func (j *judge) check(now time.Time, capacity int) error {
-	return errors.Join(j.depth.Check(j.books.Queued, uint64(capacity), j.config.MaxDepthRatio, "events wait in a queue for"), j.losses.Check(now))
+	full := j.depth.Check(j.books.Queued, uint64(capacity), j.config.MaxDepthRatio, "events wait in a queue for")
+	return errors.Join(full, j.losses.Check(now))
 }
 
 // dropped counts what a queue dropped by a policy.
@@ -75,7 +76,17 @@ func dropped(by OnFull, read func() uint64) health.Counter {
 		DropOldest:      "waited longest in a full queue and were dropped (drop_oldest)",
 		DropLowPriority: "found no room in the queue for their priority and were dropped (drop_low_priority)",
 	}
-	return health.Counter{Lost: what[by], Remedy: "raise queue.capacity, make the next component faster with more queue.lanes, or set on_full: block", Read: read}
+	return health.Counter{
+		Lost: what[by], Read: read,
+		Remedy: "raise queue.capacity, make the next component faster with more queue.lanes, or set on_full: block",
+	}
+}
+
+// lostWithPins counts what was in a queue whose pins were removed.
+func lostWithPins(read func() uint64) health.Counter {
+	return health.Counter{
+		Lost: "were lost with the pins of their queue", Remedy: "let no other process remove what is pinned", Read: read,
+	}
 }
 
 // deadLettered counts what the next component refused.
@@ -88,7 +99,9 @@ func deadLettered(read func() uint64) health.Counter {
 
 // unreadable counts what was no event.
 func unreadable(unit, metric string, read func() uint64) health.Counter {
-	return health.Counter{Unit: unit, Lost: "hold no events of this version and were passed over", Remedy: metric + " has the reason", Read: read}
+	return health.Counter{
+		Unit: unit, Lost: "hold no events of this version and were passed over", Remedy: metric + " has the reason", Read: read,
+	}
 }
 
 // lettersDropped counts what the dead-letter queue had no room for.
@@ -101,4 +114,11 @@ func (d *deadLetter) lettersDropped() health.Counter {
 			return books.DroppedNewest + books.DroppedOldest
 		},
 	}
+}
+
+// lettersLost counts what was in a dead-letter queue whose pins were removed.
+func (d *deadLetter) lettersLost() health.Counter {
+	c := lostWithPins(func() uint64 { return d.queue.Books().Lost })
+	c.Unit = "dead letters"
+	return c
 }

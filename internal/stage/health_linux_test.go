@@ -1,11 +1,13 @@
 package stage
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/health"
 )
 
@@ -39,4 +41,40 @@ func TestHealth(t *testing.T) {
 			assert.ErrorContains(t, err, step.want, step.after)
 		}
 	}
+}
+
+// Each number in the books is a loss that is logged and judged, or is known to be none.
+func TestEachLossIsJudged(t *testing.T) {
+	harmless := map[string]bool{
+		"Received": true, "Delivered": true, "Filtered": true, "Queued": true, "InFlight": true, "Redelivered": true,
+	}
+	var books Books
+	for i, field := range fieldsOf(&books) {
+		if name := reflect.TypeFor[Books]().Field(i).Name; !harmless[name] {
+			j := newJudge(NewHealthConfig(), &books)
+			field.SetUint(7)
+			assert.ErrorContains(t, j.check(time.Now(), 100), "7 events ", name)
+			field.SetUint(0)
+		}
+	}
+	harmless["DeadLettered"] = true // of the queue that is drained: they wait in another
+	var queue bpf.QueueBooks
+	for i, field := range fieldsOf(&queue) {
+		if name := reflect.TypeFor[bpf.QueueBooks]().Field(i).Name; !harmless[name] {
+			losses := health.NewLosses(health.NewConfig(), queueLosses(func(of func(*bpf.QueueBooks) uint64) func() uint64 {
+				return func() uint64 { return of(&queue) }
+			})...)
+			field.SetUint(7)
+			assert.ErrorContains(t, losses.Check(time.Now()), "7 events ", name)
+			field.SetUint(0)
+		}
+	}
+}
+
+func fieldsOf(pointer any) (fields []reflect.Value) {
+	of := reflect.ValueOf(pointer).Elem()
+	for i := range of.NumField() {
+		fields = append(fields, of.Field(i))
+	}
+	return fields
 }

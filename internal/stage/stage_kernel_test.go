@@ -23,6 +23,7 @@ import (
 
 	"github.com/kernelpipe/kernelpipe/bpf"
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/statustest"
 )
 
 // next is a component after the stage that takes note of what it accepts, and refuses what it is told to.
@@ -489,7 +490,7 @@ func TestManySources(t *testing.T) {
 
 // A source that there is no room for is refused, to be tried again: its events are not lost, and it is said.
 func TestOneSourceTooMany(t *testing.T) {
-	n, h, telemetry := newNext(t), &host{}, componenttest.NewTelemetry()
+	n, h, telemetry := newNext(t), &statustest.Host{}, componenttest.NewTelemetry()
 	settings := newSettings(n, "")
 	settings.Telemetry = telemetry.NewTelemetrySettings()
 	s := New(settings)
@@ -507,9 +508,9 @@ func TestOneSourceTooMany(t *testing.T) {
 	require.ErrorIs(t, err, bpf.ErrSources)
 	assert.False(t, consumererror.IsPermanent(err), "it is to be tried again")
 	assert.EqualValues(t, 10*bpf.MaxSources, settle(t, s).Delivered)
-	eventually(t, func() bool { return len(h.all()) == 1 })
-	assert.Equal(t, componentstatus.StatusRecoverableError, h.all()[0].Status())
-	require.ErrorIs(t, h.all()[0].Err(), bpf.ErrSources)
+	eventually(t, func() bool { return len(h.Events()) == 1 })
+	assert.Equal(t, componentstatus.StatusRecoverableError, h.Events()[0].Status())
+	require.ErrorIs(t, h.Events()[0].Err(), bpf.ErrSources)
 	got, err := telemetry.GetMetric("otelcol_kernelpipe_stage_sources_refused")
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, got.Data.(metricdata.Sum[int64]).DataPoints[0].Value)

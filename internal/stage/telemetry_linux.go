@@ -19,7 +19,7 @@ import (
 type Books struct {
 	Received, Delivered, Filtered, DeadLettered, Queued, InFlight, Redelivered uint64
 	DroppedNewest, DroppedOldest, DroppedLowPriority                           uint64
-	// Lost events waited in a queue whose pins somebody has removed.
+	// Lost events waited or were in flight in a queue whose pins somebody has removed.
 	Lost uint64
 }
 
@@ -146,22 +146,31 @@ func (s *Stage) observe() (err error) {
 		t.RegisterKernelpipeStageDeadLetterDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
 			if d := s.deadLetter; d != nil {
 				books := d.queue.Books()
-				observeDropped(o, stage, map[OnFull]uint64{DropNewest: books.DroppedNewest, DropOldest: books.DroppedOldest, pinsRemoved: books.Lost})
+				observeDropped(o, stage, map[string]uint64{
+					string(DropNewest): books.DroppedNewest,
+					string(DropOldest): books.DroppedOldest,
+					pinsRemoved:        books.Lost,
+				})
 			}
 			return nil
 		}),
 		t.RegisterKernelpipeStageDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
 			books := s.Books()
-			observeDropped(o, stage, map[OnFull]uint64{DropNewest: books.DroppedNewest, DropOldest: books.DroppedOldest, DropLowPriority: books.DroppedLowPriority, pinsRemoved: books.Lost})
+			observeDropped(o, stage, map[string]uint64{
+				string(DropNewest):      books.DroppedNewest,
+				string(DropOldest):      books.DroppedOldest,
+				string(DropLowPriority): books.DroppedLowPriority,
+				pinsRemoved:             books.Lost,
+			})
 			return nil
 		}))
 }
 
 // pinsRemoved is the reason of what was lost with the pins of a queue.
-const pinsRemoved OnFull = "pins_removed"
+const pinsRemoved = "pins_removed"
 
-func observeDropped(o metric.Int64Observer, stage attribute.KeyValue, dropped map[OnFull]uint64) {
+func observeDropped(o metric.Int64Observer, stage attribute.KeyValue, dropped map[string]uint64) {
 	for reason, count := range dropped {
-		o.Observe(clamp.Int64(count), metric.WithAttributes(attribute.String("reason", string(reason)), stage))
+		o.Observe(clamp.Int64(count), metric.WithAttributes(attribute.String("reason", reason), stage))
 	}
 }

@@ -152,17 +152,18 @@ func putFlags(attributes pcommon.Map, flags event.Flags) {
 	attributes.PutInt(attributeFlags, int64(flags))
 }
 
-// get returns what the table has of a program. That never changes, unless the program is not known yet.
+// get returns what the table has of a program. That never changes, unless the table has not heard of it yet.
 func (d *details) get(id identity) *detail {
 	known := d.cache.Get(id)
-	if known != nil && known.found && id.exec != 0 {
+	if known != nil && (known.found || known.forgotten) && id.exec != 0 {
 		return known
 	}
 	if known == nil {
 		known, _ = d.cache.Add(id)
 	}
 	*known = detail{}
-	if err := d.table.LookUp([]bpf.ProgramID{programID(id)}, func(_ int, entry *bpf.ProcessEntry) { d.learn(known, entry) }); err != nil {
+	err := d.table.LookUp([]bpf.ProgramID{programID(id)}, func(_ int, entry *bpf.ProcessEntry) { d.learn(known, entry) })
+	if err != nil {
 		d.logger.Error("the process table does not answer", zap.Error(err))
 	}
 	return known

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/kernelpipe/kernelpipe/internal/statustest"
 	"github.com/kernelpipe/kernelpipe/processor/bpfenrichprocessor/internal/metadata"
 )
 
@@ -33,7 +34,7 @@ func TestPinsOfTheTableRemoved(t *testing.T) {
 			set := processortest.NewNopSettings(metadata.Type)
 			set.TelemetrySettings = telemetry.NewTelemetrySettings()
 			set.Logger = zap.New(core)
-			config, out, host := newConfig(), &sink{}, &statusHost{}
+			config, out, host := newConfig(), &sink{}, &statustest.Host{}
 			config.PinPath = filepath.Join(pins, filepath.Base(t.Name()))
 			created, err := NewFactory().CreateLogs(t.Context(), set, config, out)
 			require.NoError(t, err)
@@ -41,8 +42,8 @@ func TestPinsOfTheTableRemoved(t *testing.T) {
 			require.NoError(t, p.Start(t.Context(), host))
 			removed := filepath.Join(p.tableDir.Path(), path)
 			require.NoError(t, os.RemoveAll(removed))
-			require.Eventually(t, func() bool { return len(host.all()) > 0 }, 30*time.Second, 10*time.Millisecond)
-			status := host.all()[0]
+			require.Eventually(t, func() bool { return len(host.Events()) > 0 }, 30*time.Second, 10*time.Millisecond)
+			status := host.Events()[0]
 			assert.Equal(t, componentstatus.StatusRecoverableError, status.Status())
 			require.ErrorContains(t, status.Err(), removed+" was removed or moved while it is in use")
 			assert.Len(t, logs.FilterMessage("unhealthy").All(), 1)

@@ -71,7 +71,7 @@ func TestRetry(t *testing.T) {
 	}
 	assert.EqualValues(t, n, next)
 	assert.EqualValues(t, again, redelivered)
-	statuses := r.host.reported()
+	statuses := r.host.Statuses()
 	require.NotEmpty(t, statuses)
 	for i, status := range statuses {
 		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}[i%2], status)

@@ -19,7 +19,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/consumer"
@@ -32,6 +31,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/kernelpipe/kernelpipe/internal/event"
+	"github.com/kernelpipe/kernelpipe/internal/statustest"
 	"github.com/kernelpipe/kernelpipe/receiver/bpfreceiver/internal/metadata"
 )
 
@@ -92,32 +92,10 @@ func configure(t testing.TB, yaml string) *Config {
 // instance is a receiver under test, what it delivers, what it logs, and the host that it reports to.
 type instance struct {
 	*bpfReceiver
-	host      *host
+	host      *statustest.Host
 	sink      *sink
 	logs      *observer.ObservedLogs
 	telemetry *componenttest.Telemetry
-}
-
-// host keeps the statuses that are reported to it.
-type host struct {
-	component.Host
-	mu       sync.Mutex
-	statuses []componentstatus.Status
-}
-
-var _ componentstatus.Reporter = (*host)(nil)
-
-// Report implements componentstatus.Reporter.
-func (h *host) Report(event *componentstatus.Event) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.statuses = append(h.statuses, event.Status())
-}
-
-func (h *host) reported() []componentstatus.Status {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.statuses)
 }
 
 func create(t testing.TB, config *Config, next *sink) *instance {
@@ -133,7 +111,7 @@ func create(t testing.TB, config *Config, next *sink) *instance {
 	require.NoError(t, err)
 	r, ok := created.(*bpfReceiver)
 	require.True(t, ok)
-	return &instance{bpfReceiver: r, host: &host{Host: componenttest.NewNopHost()}, sink: next, logs: logs, telemetry: telemetry}
+	return &instance{bpfReceiver: r, host: &statustest.Host{}, sink: next, logs: logs, telemetry: telemetry}
 }
 
 // start starts a receiver, which is shut down at the end of the test at the latest.

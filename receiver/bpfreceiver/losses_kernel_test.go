@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -36,7 +35,7 @@ func (r *instance) warnings() []string {
 func (r *instance) status(t *testing.T, want componentstatus.Status) {
 	t.Helper()
 	eventually(t, func() bool {
-		statuses := r.host.reported()
+		statuses := r.host.Statuses()
 		return len(statuses) > 0 && statuses[len(statuses)-1] == want
 	})
 }
@@ -92,15 +91,15 @@ func TestToleratedLossesAreLogged(t *testing.T) {
 	assert.Contains(t, r.warnings()[0], "max_loss 1000000 allows that")
 	goOn()
 	r.stop(t)
-	assert.NotContains(t, r.host.reported(), componentstatus.StatusRecoverableError)
+	assert.NotContains(t, r.host.Statuses(), componentstatus.StatusRecoverableError)
 }
 
 func TestRefusedEventsShow(t *testing.T) {
 	const n = 300
 	r := start(t, configure(t, countCalls+soonForgotten), &sink{answer: func(event.Batch) error { return consumererror.NewPermanent(errBusy) }})
-	for range 3 {
+	for i := range 3 {
 		work(t, "calls", argument{N: n})
-		time.Sleep(200 * time.Millisecond) // so that they are several batches
+		eventually(t, func() bool { return r.metric(t, "refused", "")[""] == int64(i+1)*n }) // so that they are several batches
 	}
 	r.status(t, componentstatus.StatusRecoverableError)
 	eventually(t, func() bool {
@@ -129,9 +128,15 @@ func TestLossesAtShutdownAreLogged(t *testing.T) {
 	t.Cleanup(goOn)
 	work(t, "calls", argument{N: 100})
 	<-started
-	time.AfterFunc(2500*time.Millisecond, goOn)
 	work(t, "calls", argument{N: n})
+	eventually(t, func() bool { return len(r.warnings()) > 0 }) // of what the ring buffer has lost
+	var stopping sync.WaitGroup
+	stopping.Go(func() {
+		<-r.drain.stopped
+		goOn()
+	})
 	r.stop(t)
+	stopping.Wait()
 	texts := r.warnings()
 	require.NotEmpty(t, texts)
 	assert.Contains(t, texts[len(texts)-1], "events were refused for good by the next component")

@@ -31,7 +31,8 @@ func (l *losses) start(name string) {
 	l.watch.Go(func() {
 		health.Watch(l.ended, l.host, l.logger, name, func(now time.Time) error {
 			used, _, size := l.probes.RingUse()
-			return errors.Join(depth.Check(used, size, l.config.Health.MaxDepthRatio, "bytes wait in a ring buffer of"), lost.Check(now))
+			full := depth.Check(used, size, l.config.Health.MaxDepthRatio, "bytes wait in a ring buffer of")
+			return errors.Join(full, lost.Check(now))
 		})
 	})
 }
@@ -46,8 +47,9 @@ func (l *losses) counters() []health.Counter {
 	var counters []health.Counter
 	for _, category := range event.Categories() {
 		counters = append(counters, health.Counter{
-			Lost:   "of category " + category.String() + " found the ring buffer full and were lost",
-			Remedy: "find the slow component behind the receiver (docs/operations.md), raise ring_buffer.size, or narrow probes." + category.String(),
+			Lost: "of category " + category.String() + " found the ring buffer full and were lost",
+			Remedy: "find the slow component behind the receiver (docs/operations.md), raise ring_buffer.size, or narrow probes." +
+				category.String(),
 			Read: func() uint64 {
 				counts, err := l.probes.Counts()
 				if err != nil {
@@ -57,41 +59,61 @@ func (l *losses) counters() []health.Counter {
 			},
 		})
 	}
-	missed := func(c health.Counter, of func(bpf.Missed) uint64) health.Counter {
-		c.Read = func() uint64 {
-			missed, err := l.probes.Missed()
-			if err != nil {
-				return 0
-			}
-			return of(missed)
-		}
-		return c
-	}
-	return append(counters,
+	counters = append(counters,
 		health.Counter{
 			Lost: "were refused for good by the next component and are gone", Remedy: "the log has the reason",
 			Read: func() uint64 { return l.probes.RingBooks().Refused },
 		},
 		health.Counter{
-			Unit: "records", Lost: "in the ring buffer are no events of this version and were passed over", Remedy: "let no other program write below pin_path",
-			Read: func() uint64 { return l.probes.RingBooks().Foreign },
+			Unit: "records", Lost: "in the ring buffer are no events of this version and were passed over",
+			Remedy: "let no other program write below pin_path",
+			Read:   func() uint64 { return l.probes.RingBooks().Foreign },
 		},
-		missed(health.Counter{
-			Unit: "runs of probes", Lost: "interrupted a run of the same and were skipped by the kernel, with their events", Remedy: "narrow probes",
-		}, func(m bpf.Missed) uint64 { return m.Recursions }),
-		missed(health.Counter{
-			Unit: "system calls", Lost: "found no room for their start, so that their events have no duration", Remedy: "narrow probes.syscall with include or exclude",
-		}, func(m bpf.Missed) uint64 { return m.Starts }),
-		missed(health.Counter{
-			Unit: "sockets", Lost: "found no room for their owner, so that events of them name no process", Remedy: "narrow probes.network",
-		}, func(m bpf.Missed) uint64 { return m.Owners }),
-		missed(health.Counter{
-			Unit: "ends of processes", Lost: "could not be noted, so that they may be reported twice", Tolerated: true,
-		}, func(m bpf.Missed) uint64 { return m.ProcessEnd }),
-		missed(health.Counter{
-			Unit: "system calls", Lost: "of 32-bit programs or x32 were not decoded (receiver README, limits)", Tolerated: true,
-		}, func(m bpf.Missed) uint64 { return m.Compat }),
 	)
+	for _, m := range missed {
+		m.Read = func() uint64 {
+			all, err := l.probes.Missed()
+			if err != nil {
+				return 0
+			}
+			return m.of(&all)
+		}
+		counters = append(counters, m.Counter)
+	}
+	return counters
+}
+
+// missed has what the probes could not note, by its cause.
+var missed = []struct {
+	cause string
+	of    func(*bpf.Missed) uint64
+	health.Counter
+}{
+	{"recursion", func(m *bpf.Missed) uint64 { return m.Recursions }, health.Counter{
+		Unit: "runs of probes", Lost: "interrupted a run of the same and were skipped by the kernel, with their events",
+		Remedy: "narrow probes",
+	}},
+	{"start", func(m *bpf.Missed) uint64 { return m.Starts }, health.Counter{
+		Unit: "system calls", Lost: "found no room for their start, so that their events have no duration",
+		Remedy: "narrow probes.syscall with include or exclude",
+	}},
+	{"owner", func(m *bpf.Missed) uint64 { return m.Owners }, health.Counter{
+		Unit: "sockets", Lost: "found no room for their owner, so that events of them name no process",
+		Remedy: "narrow probes.network",
+	}},
+	{"process_end", func(m *bpf.Missed) uint64 { return m.ProcessEnd }, health.Counter{
+		Unit: "ends of processes", Lost: "could not be noted, so that they may be reported twice", Tolerated: true,
+	}},
+	{"compat", func(m *bpf.Missed) uint64 { return m.Compat }, health.Counter{
+		Unit: "system calls", Lost: "of 32-bit programs or x32 were not decoded (receiver README, limits)", Tolerated: true,
+	}},
+	{"aio", func(m *bpf.Missed) uint64 { return m.Results }, health.Counter{
+		Unit: "results of io_submit", Lost: "were fetched without a system call, or found no room for their beginning, " +
+			"and are no events (receiver README, limits)", Tolerated: true,
+	}},
+	{"io_uring", func(m *bpf.Missed) uint64 { return m.Requests }, health.Counter{
+		Unit: "results of io_uring", Lost: "could not be told, and are no events (receiver README, limits)", Tolerated: true,
+	}},
 }
 
 // reportLost tells what was lost over the life of the counters, the time when no process read the ring buffer included.
@@ -107,7 +129,7 @@ func (r *bpfReceiver) reportLost() {
 		}
 	}
 	if len(fields) > 0 {
-		r.settings.Logger.Warn("Events were lost before this start, as the ring buffer was full. The numbers are of all time since it was pinned. "+
-			"A larger ring_buffer.size bridges a longer pause", fields...)
+		r.settings.Logger.Warn("Events were lost before this start, as the ring buffer was full. "+
+			"The numbers are of all time since it was pinned. A larger ring_buffer.size bridges a longer pause", fields...)
 	}
 }

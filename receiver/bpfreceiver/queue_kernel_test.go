@@ -188,7 +188,7 @@ func TestMissingQueueIsWaitedFor(t *testing.T) {
 	push(t, owner, 0, 3_000) // more than fits: it blocks until there is room
 	eventually(t, func() bool { return owner.Books().Delivered == 3_000 })
 	assert.Equal(t, upTo(0, 3_000), r.sink.numbers())
-	assert.Empty(t, r.host.reported())
+	assert.Empty(t, r.host.Statuses())
 }
 
 func TestPeekLeavesEverything(t *testing.T) {

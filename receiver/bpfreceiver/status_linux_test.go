@@ -5,34 +5,31 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
-	"go.opentelemetry.io/collector/component/componenttest"
+
+	"github.com/kernelpipe/kernelpipe/internal/statustest"
 )
-
-type statusHost struct {
-	component.Host
-	last *componentstatus.Event
-}
-
-func (h *statusHost) Report(event *componentstatus.Event) { h.last = event }
 
 // A part that is well again does not hide that another one is not.
 func TestStatusIsThatOfTheWorstPart(t *testing.T) {
-	host := &statusHost{Host: componenttest.NewNopHost()}
+	host := &statustest.Host{}
+	last := func() *componentstatus.Event {
+		events := host.Events()
+		return events[len(events)-1]
+	}
 	all := newStatuses(host)
 	ring, queue := all.reporter("ring buffer"), all.reporter("queue")
 	well := componentstatus.NewEvent(componentstatus.StatusOK)
 	full, taken := errors.New("full"), errors.New("taken")
 	ring(componentstatus.NewRecoverableErrorEvent(full))
-	assert.Equal(t, full, host.last.Err())
+	assert.Equal(t, full, last().Err())
 	queue(componentstatus.NewPermanentErrorEvent(taken))
-	assert.Equal(t, taken, host.last.Err())
+	assert.Equal(t, taken, last().Err())
 	ring(well)
-	assert.Equal(t, componentstatus.StatusPermanentError, host.last.Status())
+	assert.Equal(t, componentstatus.StatusPermanentError, last().Status())
 	ring(componentstatus.NewRecoverableErrorEvent(full))
 	queue(well)
-	assert.Equal(t, full, host.last.Err())
+	assert.Equal(t, full, last().Err())
 	ring(well)
-	assert.Equal(t, componentstatus.StatusOK, host.last.Status())
+	assert.Equal(t, componentstatus.StatusOK, last().Status())
 }

@@ -88,14 +88,12 @@ func (b *books) byCategory(pick func(bpf.Counts) uint64) metric.Int64Callback {
 }
 
 func (b *books) missed(_ context.Context, to metric.Int64Observer) error {
-	missed, err := b.probes.Missed()
+	all, err := b.probes.Missed()
 	if err != nil {
 		return err
 	}
-	for cause, count := range map[string]uint64{
-		"start": missed.Starts, "owner": missed.Owners, "compat": missed.Compat, "process_end": missed.ProcessEnd, "aio": missed.Results, "io_uring": missed.Requests, "recursion": missed.Recursions,
-	} {
-		to.Observe(clamp.Int64(count), b.with(attribute.String(attributeCause, cause)))
+	for _, m := range missed {
+		to.Observe(clamp.Int64(m.of(&all)), b.with(attribute.String(attributeCause, m.cause)))
 	}
 	return nil
 }
