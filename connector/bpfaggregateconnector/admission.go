@@ -8,8 +8,8 @@ import (
 	"github.com/kernelpipe/kernelpipe/bpf"
 )
 
-// Which series have a place of their own, where there are more than the limit allows. README.md explains it in "A lid on
-// cardinality"; in short:
+// Which series have a place of their own, where there are more than the limit allows. README.md explains it in "A lid
+// on cardinality"; in short:
 //
 //   - A cgroup may have up to newShare times as many series as there are free places. However many it makes, some places
 //     stay free for other cgroups.
@@ -43,9 +43,9 @@ func (r *registry) admits(series *bpf.Series, cgroup uint64) bool {
 // places returns how many series there may be beside the overflow series.
 func (r *registry) places() int { return r.view.limit - 1 }
 
-// endInterval notes which series had events in the interval that ends, and returns those that had none for so long that they
-// are to be removed. All that they had has been exported: boot is a boot time in ns before the export read the totals. Series
-// without events since another boot time expire in any case.
+// endInterval notes which series had events in the interval that ends, and returns those that had none for so long that
+// they are to be removed. All that they had has been exported: boot is a boot time in ns before the export read the
+// totals. Series without events since another boot time expire in any case.
 func (r *registry) endInterval(boot, since uint64) []int32 {
 	var expired, idle []int32
 	for i := range r.entries {

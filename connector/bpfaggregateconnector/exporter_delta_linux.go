@@ -18,8 +18,9 @@ import (
 )
 
 // exportDelta seals the current interval and sends it, after one that was sealed before and is not delivered. A sealed
-// interval never changes. It is sent until somebody answers for it, also by the next process and whatever its configuration
-// is: a backend that has it already gets the same points once more, and not other ones that count the same events.
+// interval never changes. It is sent until somebody answers for it, also by the next process and whatever its
+// configuration is: a backend that has it already gets the same points once more, and not other ones that count the
+// same events.
 func (x *exporter) exportDelta(ctx context.Context) error {
 	if err := x.deliver(ctx, false); err != nil {
 		return err
@@ -104,12 +105,13 @@ func (x *exporter) deliver(ctx context.Context, ended bool) error {
 	}
 }
 
-// notOfPoints is the answers to a request that say nothing about its points: who sends them, and where to, is wrong (401, 403
-// and 404 in HTTP). Once that is put right the same request is accepted, although the exporters say that it never will be.
+// notOfPoints is the answers to a request that say nothing about its points: who sends them, and where to, is wrong
+// (401, 403 and 404 in HTTP). Once that is put right the same request is accepted, although the exporters say that it
+// never will be.
 var notOfPoints = map[codes.Code]bool{codes.Unauthenticated: true, codes.PermissionDenied: true, codes.Unimplemented: true}
 
-// refusedForGood reports whether an error of the metrics pipeline says that nobody will ever accept these points. It may be
-// joined of the errors of several exporters: as long as one of them may yet accept, it is to get them again.
+// refusedForGood reports whether an error of the metrics pipeline says that nobody will ever accept these points. It
+// may be joined of the errors of several exporters: as long as one of them may yet accept, it is to get them again.
 func refusedForGood(err error) bool {
 	for _, err := range multierr.Errors(err) {
 		if answer, ok := status.FromError(err); !consumererror.IsPermanent(err) || ok && notOfPoints[answer.Code()] {
@@ -119,10 +121,10 @@ func refusedForGood(err error) bool {
 	return true
 }
 
-// giveUp removes the sealed interval, which was refused for good, and counts it as uncertain: the backend may have it. The
-// refusal may have been the answer to another attempt than the one that was stored, by this or an earlier process or by an
-// exporter that tries again by itself; it may be of one exporter of several; and the OTLP exporters say "permanent" of an
-// acceptance that they can't read, too. So none of it may be in other points.
+// giveUp removes the sealed interval, which was refused for good, and counts it as uncertain: the backend may have it.
+// The refusal may have been the answer to another attempt than the one that was stored, by this or an earlier process
+// or by an exporter that tries again by itself; it may be of one exporter of several; and the OTLP exporters say
+// "permanent" of an acceptance that they can't read, too. So none of it may be in other points.
 func (x *exporter) giveUp(cause error) error {
 	var before [bpf.MaxViews]bpf.ViewBooks
 	for number := range before {

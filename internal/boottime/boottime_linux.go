@@ -15,11 +15,12 @@ import (
 // A process of several threads, as every Go program is, stays in its time namespace, whose offsets are fixed.
 var offset = sync.OnceValues(func() (int64, error) { return readOffset("/proc/self") })
 
-// Offset returns what CLOCK_BOOTTIME and the times in /proc are ahead of the kernel's own boot-time clock, in ns, in the time
-// namespace of this process.
+// Offset returns what CLOCK_BOOTTIME and the times in /proc are ahead of the kernel's own boot-time clock, in ns, in
+// the time namespace of this process.
 func Offset() (int64, error) { return offset() }
 
-// Now returns the kernel's bpf_ktime_get_boot_ns(). Where Offset fails it is the clock of this process's time namespace.
+// Now returns the kernel's bpf_ktime_get_boot_ns(). Where Offset fails it is the clock of this process's time
+// namespace.
 func Now() uint64 {
 	var now unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil { // only for a clock that the kernel lacks, and it has had this one since 2.6.39
@@ -29,8 +30,8 @@ func Now() uint64 {
 	return uint64(now.Nano() - ahead)
 }
 
-// readOffset reads the offset in a process's directory of /proc. There the kernel shows that of the namespace for children,
-// which is the process's own unless it has called unshare(2) and executed no program since.
+// readOffset reads the offset in a process's directory of /proc. There the kernel shows that of the namespace for
+// children, which is the process's own unless it has called unshare(2) and executed no program since.
 func readOffset(process string) (int64, error) {
 	content, err := os.ReadFile(process + "/timens_offsets")
 	if errors.Is(err, fs.ErrNotExist) {

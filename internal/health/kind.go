@@ -2,7 +2,8 @@ package health
 
 import "errors"
 
-// ofOrigin is an error of what finds it again and again: a counter, a queue's depth. Its text changes from look to look.
+// ofOrigin is an error of what finds it again and again: a counter, a queue's depth. Its text changes from look to
+// look.
 type ofOrigin struct {
 	error
 	origin any // a pointer

@@ -16,7 +16,8 @@ type Counter struct {
 	Remedy string
 	// Tolerated losses are in the log only, however many there are: they are a known limit.
 	Tolerated bool
-	// Read returns how many events were lost until now, or 0 if that can't be told. It may be called until Watch has returned.
+	// Read returns how many events were lost until now, or 0 if that can't be told. It may be called until Watch has
+	// returned.
 	Read func() uint64
 }
 
@@ -52,8 +53,8 @@ func NewLosses(config Config, counters ...Counter) *Losses {
 	return l
 }
 
-// Check returns an error when something was lost within the window. It names each way and how much. Where no more was lost
-// than may be, the error is a Tolerated one.
+// Check returns an error when something was lost within the window. It names each way and how much. Where no more was
+// lost than may be, the error is a Tolerated one.
 func (l *Losses) Check(now time.Time) error {
 	var total uint64
 	for i := range l.counters {

@@ -9,8 +9,8 @@ import (
 // recentWindow is how long an error is remembered: longer than the longest pause between two tries of a delivery.
 const recentWindow = time.Minute
 
-// Recent makes a condition of an error that comes now and then: Check returns it until it has not come for a minute. The
-// zero value is ready, and any number of goroutines may use it.
+// Recent makes a condition of an error that comes now and then: Check returns it until it has not come for a minute.
+// The zero value is ready, and any number of goroutines may use it.
 type Recent struct {
 	mu    sync.Mutex
 	err   error

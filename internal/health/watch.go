@@ -14,10 +14,11 @@ import (
 // logInterval is the least time between two warnings about the same trouble of a component whose status stays.
 const logInterval = time.Minute
 
-// Watch calls check at intervals until ended is closed, and once more then. An error becomes the status of the component
-// called name, unless it is Tolerated, and in any case a warning in its log. The warning comes at once where the status
-// changes, or the error has a kind of trouble that no warning of the last minute told of; while the error lasts, it comes
-// each minute. At the end there is only the warning, as the status of a component that stops is not its own to report.
+// Watch calls check at intervals until ended is closed, and once more then. An error becomes the status of the
+// component called name, unless it is Tolerated, and in any case a warning in its log. The warning comes at once where
+// the status changes, or the error has a kind of trouble that no warning of the last minute told of; while the error
+// lasts, it comes each minute. At the end there is only the warning, as the status of a component that stops is not its
+// own to report.
 func Watch(ended <-chan struct{}, host component.Host, logger *zap.Logger, name string, check func(now time.Time) error) {
 	ticker := time.NewTicker(Interval)
 	defer ticker.Stop()

@@ -29,7 +29,8 @@ func NewHealthConfig() HealthConfig {
 func (c *HealthConfig) Validate() error {
 	var errs []error
 	if !(c.MaxDepthRatio > 0 && c.MaxDepthRatio <= 1) {
-		errs = append(errs, fmt.Errorf("max_depth_ratio is %v, must be above 0 and at most 1; with 1 a full queue is healthy", c.MaxDepthRatio))
+		errs = append(errs, fmt.Errorf("max_depth_ratio is %v, must be above 0 and at most 1; with 1 a full queue is healthy",
+			c.MaxDepthRatio))
 	}
 	losses := c.Losses()
 	errs = append(errs, losses.Validate())

@@ -10,7 +10,8 @@ import (
 	"github.com/kernelpipe/kernelpipe/internal/health"
 )
 
-// watchHealth reports what is lost, and what of the pinned state was damaged, as the receiver's status, until the drain ends.
+// watchHealth reports what is lost, and what of the pinned state was damaged, as the receiver's status, until the drain
+// ends.
 func (d *Drain) watchHealth(host component.Host) {
 	d.ended = make(chan struct{})
 	check := d.damaged.Check
@@ -41,7 +42,8 @@ func queueLosses(counter func(of func(*bpf.QueueBooks) uint64) func() uint64) []
 	}
 }
 
-// counter counts in the books of the queue from when it is first seen, also where it comes later or is another one then.
+// counter counts in the books of the queue from when it is first seen, also where it comes later or is another one
+// then.
 func (d *Drain) counter(of func(*bpf.QueueBooks) uint64) func() uint64 {
 	var seen *bpf.Consumer
 	var total, last uint64

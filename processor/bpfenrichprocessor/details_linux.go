@@ -29,8 +29,8 @@ const (
 	attributeMissing        = "kernel.enrichment.missing"
 )
 
-// details adds to records what the events of 256 bytes have no room for, on its way to the next component: the path of the
-// executable and, where that is wanted, the arguments. Any number of goroutines may use it.
+// details adds to records what the events of 256 bytes have no room for, on its way to the next component: the path of
+// the executable and, where that is wanted, the arguments. Any number of goroutines may use it.
 type details struct {
 	next      consumer.Logs
 	logger    *zap.Logger
@@ -116,8 +116,8 @@ func (d *details) add(attributes pcommon.Map) {
 	}
 }
 
-// putPath puts in the path of the executable. An exec event has the path that exec was given, which may be another: relative, of
-// a script, of a descriptor. That is the file.path then, unless it was cut.
+// putPath puts in the path of the executable. An exec event has the path that exec was given, which may be another:
+// relative, of a script, of a descriptor. That is the file.path then, unless it was cut.
 func putPath(attributes pcommon.Map, known *detail, flags event.Flags) {
 	if given, ok := attributes.Get(attributeExecutablePath); ok {
 		if flags&event.FlagNameCut != 0 {

@@ -5,8 +5,8 @@ import (
 	"github.com/kernelpipe/kernelpipe/internal/health"
 )
 
-// losses is what the process table can't keep, so that events lack it. What makes room in it is no loss: events that come too late
-// are counted as incomplete, for the reason evicted.
+// losses is what the process table can't keep, so that events lack it. What makes room in it is no loss: events that
+// come too late are counted as incomplete, for the reason evicted.
 func (p *enrichProcessor) losses() []health.Counter {
 	table := p.table
 	if table == nil {

@@ -32,15 +32,16 @@ const (
 	named            // the argument after the name of a secret, which is no option here: set password SECRET
 )
 
-// rule is about options of programs, with spaces between them. A program is a base name, or that and a word that follows
-// (docker:login). No option stands for each argument that is no option.
+// rule is about options of programs, with spaces between them. A program is a base name, or that and a word that
+// follows (docker:login). No option stands for each argument that is no option.
 type rule struct {
 	programs, options string
 	form              form
 }
 
-// rules has the options of well-known clients whose names do not say that they are secrets, and those of which the names would
-// say so wrongly. An option is listed as harmless if it takes a value and others of its program can be attached to their values.
+// rules has the options of well-known clients whose names do not say that they are secrets, and those of which the
+// names would say so wrongly. An option is listed as harmless if it takes a value and others of its program can be
+// attached to their values.
 var rules = []rule{
 	{"sh bash dash zsh ksh ash su script flock", "-c --command", line},
 	{"mysql mysqldump mysqladmin mysqlimport mysqlshow mysqlcheck mysqlbinlog mysqlslap mariadb mariadb-dump mariadb-admin", "-p --password", attached},
@@ -198,7 +199,8 @@ func set(words string) map[string]bool {
 	return set
 }
 
-// secretName reports whether something with this name is a secret: by its end, for --password-file and TOKEN_TTL are none.
+// secretName reports whether something with this name is a secret: by its end, for --password-file and TOKEN_TTL are
+// none.
 func secretName(name string) bool {
 	words := wordsOf(name)
 	if len(words) == 0 || switches[words[0]] && len(words) > 1 {
@@ -259,13 +261,15 @@ func isPath(text string) bool {
 var databaseSchemes = set(`postgres postgresql mysql mariadb redis rediss valkey amqp amqps mongodb mssql sqlserver oracle clickhouse
 	ftp ftps sftp smtp smtps imap imaps ldap ldaps nats kafka influxdb couchbase neo4j bolt`)
 
-// pattern is an expression, and a text without capitals that is in all that it matches: most arguments have none of these.
+// pattern is an expression, and a text without capitals that is in all that it matches: most arguments have none of
+// these.
 type pattern struct {
 	sign       string
 	expression *regexp.Regexp
 }
 
-// anywhere matches what is a secret wherever it stands: keys and tokens that say what they are, and what certain words announce.
+// anywhere matches what is a secret wherever it stands: keys and tokens that say what they are, and what certain words
+// announce.
 var anywhere = []pattern{
 	{"private key", regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY[^\x00]*`)},
 	{"akia", regexp.MustCompile(`\bAKIA[0-9A-Z]{16}\b`)},

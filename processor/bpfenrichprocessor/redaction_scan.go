@@ -12,7 +12,7 @@ const deepest = 4
 func (s *scan) command(words []word, depth int) {
 	program := ""
 	pending := none // the form of the argument that comes
-	assigned := 0   // what has been seen of the three arguments password = SECRET
+	seen := 0       // what has been seen of the three arguments password = SECRET
 	hideLast := false
 	for _, w := range words {
 		form := pending
@@ -24,10 +24,10 @@ func (s *scan) command(words []word, depth int) {
 			s.contents(w, form == line)
 			s.inside(w, depth)
 		}
-		switch assigned = s.assignment(w, assigned); {
-		case assigned == 2:
+		switch seen = s.assignment(w, seen); {
+		case seen == 2:
 			continue
-		case assigned == 3:
+		case seen == 3:
 			s.hide(w, 0, len(w.text))
 			continue
 		case form != none:
@@ -80,8 +80,8 @@ func isOption(text string) bool {
 
 func isLetter(b byte) bool { return b|0x20 >= 'a' && b|0x20 <= 'z' }
 
-// programOf returns the program that a command is about behind an argument that is no option. It need not be the first: there
-// are env, sudo, xargs and many others.
+// programOf returns the program that a command is about behind an argument that is no option. It need not be the first:
+// there are env, sudo, xargs and many others.
 func programOf(program, text string) string {
 	base, _, _ := strings.Cut(program, ":")
 	if both := base + ":" + strings.ToLower(text); len(byProgram[both]) > 0 {
@@ -267,8 +267,8 @@ func (s *scan) hideValue(w word, f form) {
 func isIDs(text string) bool { return strings.Trim(text, "0123456789:") == "" }
 
 var (
-	// assigned matches the name of what gets a value, and what stands between them: quotes of the name, the separator.
-	assigned = regexp.MustCompile(`([\p{L}_][\p{L}\p{N}_.-]*)(\\*["'\]]*)\s*(=>|:=|=|:)([ \t]*)`)
+	// assignmentHead matches the name of what gets a value, and what stands between them: quotes of the name, the separator.
+	assignmentHead = regexp.MustCompile(`([\p{L}_][\p{L}\p{N}_.-]*)(\\*["'\]]*)\s*(=>|:=|=|:)([ \t]*)`)
 	// credentialsURL matches a URL up to the colon in front of the password.
 	credentialsURL = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*)://[^/\s:@?#"']*:`)
 	url            = regexp.MustCompile(`^(?:https?|ftps?|socks[45a-h]*)://`)
@@ -294,7 +294,7 @@ func (s *scan) contents(w word, isLine bool) {
 		}
 		s.hidePassword(w, w.text[match[2]:match[3]], match[1], end)
 	}
-	for _, match := range assigned.FindAllStringSubmatchIndex(w.text, -1) {
+	for _, match := range assignmentHead.FindAllStringSubmatchIndex(w.text, -1) {
 		a := assignment{
 			text: w.text, name: w.text[match[2]:match[3]], at: match[2], separator: w.text[match[6]:match[7]],
 			quoted: strings.ContainsAny(w.text[match[4]:match[5]], quotes), spaced: match[8] != match[9], value: match[1], isLine: isLine,
@@ -308,7 +308,8 @@ func (s *scan) contents(w word, isLine bool) {
 
 const quotes = "\"'"
 
-// hidePassword hides the password in a URL, or what begins with it. It may have @ and / in it, so it ends at the last @.
+// hidePassword hides the password in a URL, or what begins with it. It may have @ and / in it, so it ends at
+// the last @.
 func (s *scan) hidePassword(w word, scheme string, at, end int) {
 	scheme, _, _ = strings.Cut(strings.ToLower(scheme), "+")
 	if !databaseSchemes[scheme] && port.MatchString(w.text[at:end]) {
