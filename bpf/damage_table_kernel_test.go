@@ -129,7 +129,6 @@ func TestDamagedProcessTable(t *testing.T) {
 	// damage writes n where the forgery says, and returns what writes back what was there.
 	damage := func(forge forgery, n uint64) (mend func()) {
 		t.Helper()
-		mend = func() {}
 		switch {
 		case forge.state != nil:
 			before := *table.state()

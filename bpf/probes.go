@@ -13,6 +13,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 )
@@ -346,8 +347,12 @@ func (p *Probes) RemoveUnused() error {
 
 // loadPrograms loads the programs that the settings need, as members of a generation.
 func (p *Probes) loadPrograms(generation uint32) error {
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return fmt.Errorf("read the kernel's types: %w", err)
+	}
 	spec := p.spec.Copy()
-	wanted := append(p.config.Settings.programs(p.taskStorage), probesProgFindSelf)
+	wanted := append(p.config.Settings.programs(p.taskStorage, uringPrograms(kernel)), probesProgFindSelf)
 	for name := range spec.Programs {
 		if !slices.Contains(wanted, name) {
 			delete(spec.Programs, name)
@@ -362,7 +367,6 @@ func (p *Probes) loadPrograms(generation uint32) error {
 	if err := spec.Variables[probesVarOwnGeneration].Set(generation); err != nil {
 		return fmt.Errorf("set generation: %w", err)
 	}
-	var err error
 	p.programs, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: p.maps()})
 	if err != nil {
 		return fmt.Errorf("load probes: %w", err)
@@ -471,13 +475,14 @@ type Missed struct {
 	Owners     uint64 // owners of sockets: their events name no process
 	Compat     uint64 // system calls by the numbers of 32-bit programs or of x32, which are not decoded
 	ProcessEnd uint64 // ends of processes: they may be reported twice
-	Results    uint64 // results of asynchronous input and output: they are no events
+	Results    uint64 // results of io_submit(2): they are no events
+	Requests   uint64 // results of io_uring: likewise
 	Recursions uint64 // runs of a program that interrupted itself, which the kernel skips
 }
 
 // Missed returns the counts.
 func (p *Probes) Missed() (Missed, error) {
-	var total [5]uint64
+	var total [6]uint64
 	for cause := range total {
 		var perCPU []uint64
 		if err := p.state.maps[probesMapMissed].Lookup(uint32(cause), &perCPU); err != nil {
@@ -487,7 +492,7 @@ func (p *Probes) Missed() (Missed, error) {
 			total[cause] += n
 		}
 	}
-	missed := Missed{Starts: total[0], Owners: total[1], Compat: total[2], ProcessEnd: total[3], Results: total[4]}
+	missed := Missed{Starts: total[0], Owners: total[1], Compat: total[2], ProcessEnd: total[3], Results: total[4], Requests: total[5]}
 	p.mu.Lock()
 	attached := p.attached
 	p.mu.Unlock()
@@ -543,7 +548,7 @@ func (p *Probes) Memory() uint64 {
 	}
 	if p.programs != nil {
 		total += memoryOf(p.programs.Maps[probesMapStarts], p.programs.Maps[probesMapStartsByTid], p.programs.Maps[probesMapInterruptions],
-			p.programs.Maps[probesMapOperations], p.programs.Maps[probesMapCalls])
+			p.programs.Maps[probesMapOperations], p.programs.Maps[probesMapCalls], p.programs.Maps[probesMapRequests])
 	}
 	return total
 }

@@ -127,32 +127,36 @@ type probesStart struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	probesMapCalls                = "calls"
-	probesMapCounters             = "counters"
-	probesMapEnded                = "ended"
-	probesMapEvents               = "events"
-	probesMapInterruptions        = "interruptions"
-	probesMapMissed               = "missed"
-	probesMapOperations           = "operations"
-	probesMapOwners               = "owners"
-	probesMapRingBooks            = "ring_books"
-	probesMapStarts               = "starts"
-	probesMapStartsByTid          = "starts_by_tid"
-	probesProgFindSelf            = "find_self"
-	probesProgInetSockSetState    = "inet_sock_set_state"
-	probesProgSchedProcessExec    = "sched_process_exec"
-	probesProgSchedProcessExit    = "sched_process_exit"
-	probesProgSchedProcessFork    = "sched_process_fork"
-	probesProgSignalDeliver       = "signal_deliver"
-	probesProgSysEnter            = "sys_enter"
-	probesProgSysEnterByTid       = "sys_enter_by_tid"
-	probesProgSysExit             = "sys_exit"
-	probesProgSysExitByTid        = "sys_exit_by_tid"
-	probesProgTcpRetransmitSkb    = "tcp_retransmit_skb"
-	probesProgTcpRetransmitSynack = "tcp_retransmit_synack"
-	probesVarOwnGeneration        = "own_generation"
-	probesVarSelf                 = "self"
-	probesVarSettings             = "settings"
+	probesMapCalls                  = "calls"
+	probesMapCounters               = "counters"
+	probesMapEnded                  = "ended"
+	probesMapEvents                 = "events"
+	probesMapInterruptions          = "interruptions"
+	probesMapMissed                 = "missed"
+	probesMapOperations             = "operations"
+	probesMapOwners                 = "owners"
+	probesMapRequests               = "requests"
+	probesMapRingBooks              = "ring_books"
+	probesMapStarts                 = "starts"
+	probesMapStartsByTid            = "starts_by_tid"
+	probesProgFindSelf              = "find_self"
+	probesProgInetSockSetState      = "inet_sock_set_state"
+	probesProgIoUringComplete       = "io_uring_complete"
+	probesProgIoUringCompleteFields = "io_uring_complete_fields"
+	probesProgIoUringSubmitReq      = "io_uring_submit_req"
+	probesProgSchedProcessExec      = "sched_process_exec"
+	probesProgSchedProcessExit      = "sched_process_exit"
+	probesProgSchedProcessFork      = "sched_process_fork"
+	probesProgSignalDeliver         = "signal_deliver"
+	probesProgSysEnter              = "sys_enter"
+	probesProgSysEnterByTid         = "sys_enter_by_tid"
+	probesProgSysExit               = "sys_exit"
+	probesProgSysExitByTid          = "sys_exit_by_tid"
+	probesProgTcpRetransmitSkb      = "tcp_retransmit_skb"
+	probesProgTcpRetransmitSynack   = "tcp_retransmit_synack"
+	probesVarOwnGeneration          = "own_generation"
+	probesVarSelf                   = "self"
+	probesVarSettings               = "settings"
 )
 
 // loadProbes returns the embedded CollectionSpec for probes.
@@ -197,18 +201,21 @@ type probesSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type probesProgramSpecs struct {
-	FindSelf            *ebpf.ProgramSpec `ebpf:"find_self"`
-	InetSockSetState    *ebpf.ProgramSpec `ebpf:"inet_sock_set_state"`
-	SchedProcessExec    *ebpf.ProgramSpec `ebpf:"sched_process_exec"`
-	SchedProcessExit    *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
-	SchedProcessFork    *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
-	SignalDeliver       *ebpf.ProgramSpec `ebpf:"signal_deliver"`
-	SysEnter            *ebpf.ProgramSpec `ebpf:"sys_enter"`
-	SysEnterByTid       *ebpf.ProgramSpec `ebpf:"sys_enter_by_tid"`
-	SysExit             *ebpf.ProgramSpec `ebpf:"sys_exit"`
-	SysExitByTid        *ebpf.ProgramSpec `ebpf:"sys_exit_by_tid"`
-	TcpRetransmitSkb    *ebpf.ProgramSpec `ebpf:"tcp_retransmit_skb"`
-	TcpRetransmitSynack *ebpf.ProgramSpec `ebpf:"tcp_retransmit_synack"`
+	FindSelf              *ebpf.ProgramSpec `ebpf:"find_self"`
+	InetSockSetState      *ebpf.ProgramSpec `ebpf:"inet_sock_set_state"`
+	IoUringComplete       *ebpf.ProgramSpec `ebpf:"io_uring_complete"`
+	IoUringCompleteFields *ebpf.ProgramSpec `ebpf:"io_uring_complete_fields"`
+	IoUringSubmitReq      *ebpf.ProgramSpec `ebpf:"io_uring_submit_req"`
+	SchedProcessExec      *ebpf.ProgramSpec `ebpf:"sched_process_exec"`
+	SchedProcessExit      *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
+	SchedProcessFork      *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
+	SignalDeliver         *ebpf.ProgramSpec `ebpf:"signal_deliver"`
+	SysEnter              *ebpf.ProgramSpec `ebpf:"sys_enter"`
+	SysEnterByTid         *ebpf.ProgramSpec `ebpf:"sys_enter_by_tid"`
+	SysExit               *ebpf.ProgramSpec `ebpf:"sys_exit"`
+	SysExitByTid          *ebpf.ProgramSpec `ebpf:"sys_exit_by_tid"`
+	TcpRetransmitSkb      *ebpf.ProgramSpec `ebpf:"tcp_retransmit_skb"`
+	TcpRetransmitSynack   *ebpf.ProgramSpec `ebpf:"tcp_retransmit_synack"`
 }
 
 // probesMapSpecs contains maps before they are loaded into the kernel.
@@ -223,6 +230,7 @@ type probesMapSpecs struct {
 	Missed        *ebpf.MapSpec `ebpf:"missed"`
 	Operations    *ebpf.MapSpec `ebpf:"operations"`
 	Owners        *ebpf.MapSpec `ebpf:"owners"`
+	Requests      *ebpf.MapSpec `ebpf:"requests"`
 	RingBooks     *ebpf.MapSpec `ebpf:"ring_books"`
 	Starts        *ebpf.MapSpec `ebpf:"starts"`
 	StartsByTid   *ebpf.MapSpec `ebpf:"starts_by_tid"`
@@ -265,6 +273,7 @@ type probesMaps struct {
 	Missed        *ebpf.Map `ebpf:"missed"`
 	Operations    *ebpf.Map `ebpf:"operations"`
 	Owners        *ebpf.Map `ebpf:"owners"`
+	Requests      *ebpf.Map `ebpf:"requests"`
 	RingBooks     *ebpf.Map `ebpf:"ring_books"`
 	Starts        *ebpf.Map `ebpf:"starts"`
 	StartsByTid   *ebpf.Map `ebpf:"starts_by_tid"`
@@ -280,6 +289,7 @@ func (m *probesMaps) Close() error {
 		m.Missed,
 		m.Operations,
 		m.Owners,
+		m.Requests,
 		m.RingBooks,
 		m.Starts,
 		m.StartsByTid,
@@ -299,24 +309,30 @@ type probesVariables struct {
 //
 // It can be passed to loadProbesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probesPrograms struct {
-	FindSelf            *ebpf.Program `ebpf:"find_self"`
-	InetSockSetState    *ebpf.Program `ebpf:"inet_sock_set_state"`
-	SchedProcessExec    *ebpf.Program `ebpf:"sched_process_exec"`
-	SchedProcessExit    *ebpf.Program `ebpf:"sched_process_exit"`
-	SchedProcessFork    *ebpf.Program `ebpf:"sched_process_fork"`
-	SignalDeliver       *ebpf.Program `ebpf:"signal_deliver"`
-	SysEnter            *ebpf.Program `ebpf:"sys_enter"`
-	SysEnterByTid       *ebpf.Program `ebpf:"sys_enter_by_tid"`
-	SysExit             *ebpf.Program `ebpf:"sys_exit"`
-	SysExitByTid        *ebpf.Program `ebpf:"sys_exit_by_tid"`
-	TcpRetransmitSkb    *ebpf.Program `ebpf:"tcp_retransmit_skb"`
-	TcpRetransmitSynack *ebpf.Program `ebpf:"tcp_retransmit_synack"`
+	FindSelf              *ebpf.Program `ebpf:"find_self"`
+	InetSockSetState      *ebpf.Program `ebpf:"inet_sock_set_state"`
+	IoUringComplete       *ebpf.Program `ebpf:"io_uring_complete"`
+	IoUringCompleteFields *ebpf.Program `ebpf:"io_uring_complete_fields"`
+	IoUringSubmitReq      *ebpf.Program `ebpf:"io_uring_submit_req"`
+	SchedProcessExec      *ebpf.Program `ebpf:"sched_process_exec"`
+	SchedProcessExit      *ebpf.Program `ebpf:"sched_process_exit"`
+	SchedProcessFork      *ebpf.Program `ebpf:"sched_process_fork"`
+	SignalDeliver         *ebpf.Program `ebpf:"signal_deliver"`
+	SysEnter              *ebpf.Program `ebpf:"sys_enter"`
+	SysEnterByTid         *ebpf.Program `ebpf:"sys_enter_by_tid"`
+	SysExit               *ebpf.Program `ebpf:"sys_exit"`
+	SysExitByTid          *ebpf.Program `ebpf:"sys_exit_by_tid"`
+	TcpRetransmitSkb      *ebpf.Program `ebpf:"tcp_retransmit_skb"`
+	TcpRetransmitSynack   *ebpf.Program `ebpf:"tcp_retransmit_synack"`
 }
 
 func (p *probesPrograms) Close() error {
 	return _ProbesClose(
 		p.FindSelf,
 		p.InetSockSetState,
+		p.IoUringComplete,
+		p.IoUringCompleteFields,
+		p.IoUringSubmitReq,
 		p.SchedProcessExec,
 		p.SchedProcessExit,
 		p.SchedProcessFork,

@@ -66,7 +66,8 @@ func TestStartsOfSystemCalls(t *testing.T) {
 func TestProgramsBySettings(t *testing.T) {
 	all := &Filter{}
 	systemCalls := []string{"signal_deliver", "sys_enter", "sys_exit"}
-	connections := append(slices.Clone(systemCalls), "inet_sock_set_state", "tcp_retransmit_skb", "tcp_retransmit_synack")
+	connections := append(slices.Clone(systemCalls), "inet_sock_set_state", "tcp_retransmit_skb", "tcp_retransmit_synack", "io_uring")
+	transfers := append(slices.Clone(systemCalls), "io_uring")
 	for _, test := range []struct {
 		name     string
 		settings Settings
@@ -76,14 +77,14 @@ func TestProgramsBySettings(t *testing.T) {
 		{"system calls", Settings{Syscall: all, Syscalls: []int{1}}, systemCalls},
 		{"no system call", Settings{Syscall: all}, nil},
 		{"network", Settings{Network: all}, connections},
-		{"bytes", Settings{Network: &Filter{Operations: 1<<networkSend | 1<<networkReceive}}, systemCalls},
+		{"bytes", Settings{Network: &Filter{Operations: 1<<networkSend | 1<<networkReceive}}, transfers},
 		{"retransmissions", Settings{Network: &Filter{Operations: 1 << networkRetransmit}}, connections},
-		{"filesystem", Settings{Filesystem: all}, systemCalls},
+		{"filesystem", Settings{Filesystem: all}, transfers},
 		{"process", Settings{Process: all}, []string{"sched_process_fork", "sched_process_exec", "sched_process_exit"}},
 		{"exits", Settings{Process: &Filter{Operations: 1 << processExit}}, []string{"sched_process_exit"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			assert.Equal(t, test.want, test.settings.programs(true))
+			assert.Equal(t, test.want, test.settings.programs(true, []string{"io_uring"}))
 		})
 	}
 }

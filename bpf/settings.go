@@ -63,8 +63,8 @@ func (s *Settings) filters() [categories]*Filter {
 	return [categories]*Filter{categorySyscall: s.Syscall, categoryNetwork: s.Network, categoryFilesystem: s.Filesystem, categoryProcess: s.Process}
 }
 
-// programs returns the probes that the settings need: nothing is attached that is not asked for.
-func (s *Settings) programs(taskStorage bool) []string {
+// programs returns the probes that the settings need: nothing is attached that is not asked for. uring are those for io_uring.
+func (s *Settings) programs(taskStorage bool, uring []string) []string {
 	var names []string
 	need := func(needed bool, programs ...string) {
 		if needed {
@@ -78,6 +78,7 @@ func (s *Settings) programs(taskStorage bool) []string {
 	// Whose a connection is that ends or retransmits is known from its beginning.
 	need(s.Network.wants(1<<networkConnect|1<<networkClose|1<<networkRetransmit), probesProgInetSockSetState)
 	need(s.Network.wants(1<<networkRetransmit), probesProgTcpRetransmitSkb, probesProgTcpRetransmitSynack)
+	need(s.Network != nil || s.Filesystem != nil, uring...)
 	need(s.Process.wants(1<<processFork), probesProgSchedProcessFork)
 	need(s.Process.wants(1<<processExec), probesProgSchedProcessExec)
 	need(s.Process.wants(1<<processExit), probesProgSchedProcessExit)

@@ -62,7 +62,7 @@ func (s *Stats) mend() error {
 		}
 		for i, id := range ids {
 			if wrong := cmp.Or(id.check(), entries[i].check()); wrong != nil {
-				s.damage = append(s.damage, damaged(s.group.place, statsMapStats, fmt.Errorf("series %d has %v; it is removed, and begins anew", id.Number, wrong)))
+				s.damage = append(s.damage, damaged(s.group.place, statsMapStats, fmt.Errorf("series %d has %w; it is removed, and begins anew", id.Number, wrong)))
 				remove = append(remove, id)
 				continue
 			}

@@ -26,6 +26,14 @@ static __always_inline void describe_socket_call(struct kp_network *network, con
 		describe_peer(network, &peer);
 }
 
+/* Puts the name of an open file into its event, if it has one. */
+static __always_inline void name_file(struct kp_event *event, struct file *file)
+{
+	COPY_NAME(event, bpf_probe_read_kernel_str, bpf_probe_read_kernel, (const char *)BPF_CORE_READ(file, f_path.dentry, d_name.name));
+	if (event->name[0] == '#' && is_nameless((__u64)file))
+		__builtin_memset(event->name, 0, KP_NAME_LEN);
+}
+
 static __always_inline void emit_call(const struct call *call, __u64 now)
 {
 	const struct filter *filter = &settings.filter[call->category & 7];
@@ -53,12 +61,9 @@ static __always_inline void emit_call(const struct call *call, __u64 now)
 	event->exec_number = current_exec_number();
 	if (call->sk)
 		describe_socket_call(&event->network, call);
-	else if (file) {
-		COPY_NAME(event, bpf_probe_read_kernel_str, bpf_probe_read_kernel,
-			  (const char *)BPF_CORE_READ(file, f_path.dentry, d_name.name));
-		if (event->name[0] == '#' && is_nameless((__u64)file))
-			__builtin_memset(event->name, 0, KP_NAME_LEN);
-	} else if (path)
+	else if (file)
+		name_file(event, file);
+	else if (path)
 		COPY_NAME(event, bpf_probe_read_user_str, bpf_probe_read_user, path);
 	submit(event);
 }

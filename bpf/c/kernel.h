@@ -61,7 +61,9 @@ enum bpf_func_id {
 
 #define AT_EXECVE_CHECK 0x10000 /* include/uapi/linux/fcntl.h, since 6.14 */
 #define CLONE_THREAD 0x10000 /* include/uapi/linux/sched.h */
-#define PF_KTHREAD 0x200000  /* include/linux/sched.h */
+#define PF_EXITING 0x4       /* include/linux/sched.h */
+#define PF_IO_WORKER 0x10
+#define PF_KTHREAD 0x200000
 #define SIGNAL_GROUP_EXIT 4  /* include/linux/sched/signal.h */
 
 #define SIGKILL 9
@@ -357,6 +359,76 @@ struct bpf_iter__bpf_map {
 
 struct linux_binprm {
 	const char *filename;
+};
+
+/* A file name that the kernel has copied from user memory. */
+struct filename {
+	const char *name;
+};
+
+/* io_uring: its rings, its requests, and what these are to do, by their opcode. The last are where struct io_kiocb begins. */
+struct io_fixed_file {
+	unsigned long file_ptr;
+};
+
+struct io_rsrc_node {
+	unsigned long file_ptr;
+};
+
+struct io_rsrc_data {
+	struct io_rsrc_node **nodes;
+};
+
+struct io_file_table {
+	struct io_rsrc_data data;
+	struct io_fixed_file *files; /* before 6.13, instead of data */
+};
+
+struct percpu_ref {
+	unsigned long percpu_count_ptr;
+};
+
+struct io_ring_ctx {
+	struct percpu_ref refs;
+	struct io_file_table file_table;
+};
+
+struct io_kiocb {
+	struct file *file;
+	__u8 opcode;
+	struct io_ring_ctx *ctx;
+};
+
+struct io_sr_msg {
+	struct user_msghdr *umsg;
+	int len;
+	unsigned int msg_flags;
+};
+
+struct io_accept {
+	__u32 file_slot;
+};
+
+struct io_connect {
+	void *addr;
+	int addr_len;
+};
+
+struct io_open {
+	struct filename *filename;
+};
+
+struct io_unlink {
+	struct filename *filename;
+};
+
+struct io_rename {
+	struct filename *oldpath;
+};
+
+struct io_uring_cqe {
+	__s32 res;
+	__u32 flags;
 };
 
 #if defined(__TARGET_ARCH_x86)

@@ -20,6 +20,7 @@
 #include "call_event.h"
 #include "connection.h"
 #include "trace.h"
+#include "uring.h"
 #include "process.h"
 
 /* The helpers for reading kernel memory are for GPL-compatible programs; Apache-2.0 alone is not listed. */

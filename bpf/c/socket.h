@@ -176,7 +176,8 @@ enum missed {
 	MISSED_COMPAT = 2, /* system calls by another table of numbers, of 32-bit programs or x32: not decoded */
 	MISSED_EXIT = 3,   /* no room to note a process's end: it may be reported twice */
 	MISSED_AIO = 4,    /* results of io_submit(2) that no call fetched, or whose beginning was not seen: no event */
-	MISSED_CAUSES = 5,
+	MISSED_URING = 5,  /* results of io_uring whose request, or whose request's beginning, was not seen: no event */
+	MISSED_CAUSES = 6,
 };
 
 struct {

@@ -15,15 +15,15 @@ import (
 
 // iocb is struct iocb, include/uapi/linux/aio_abi.h.
 type iocb struct {
-	data         uint64
-	key, rwFlags uint32
-	opcode       uint16
-	priority     int16
-	fd           uint32
-	buffer       *byte
-	length       uint64
-	offset       int64
-	_            [2]uint64
+	_      uint64    // aio_data
+	_      [2]uint32 // aio_key, aio_rw_flags
+	opcode uint16
+	_      int16 // aio_reqprio
+	fd     uint32
+	buffer *byte
+	length uint64
+	offset int64
+	_      [2]uint64
 }
 
 // ioEvent is struct io_event there.

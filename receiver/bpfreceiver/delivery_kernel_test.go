@@ -163,7 +163,7 @@ probes:
 	assert.Equal(t, map[string]int64{"syscall": 0, "network": 5080 - process, "filesystem": 0, "process": process}, r.metric(t, "produced", "category"))
 	assert.Equal(t, map[string]int64{"syscall": 0, "network": 0, "filesystem": 0, "process": 0}, r.metric(t, "lost", "category"))
 	assert.Equal(t, map[string]int64{"syscall": 0, "network": 0, "filesystem": 0, "process": 0}, r.metric(t, "untimed", "category"))
-	assert.Equal(t, map[string]int64{"start": 0, "owner": 0, "compat": 0, "process_end": 0, "aio": 0, "recursion": 0}, r.metric(t, "missed", "cause"))
+	assert.Equal(t, map[string]int64{"start": 0, "owner": 0, "compat": 0, "process_end": 0, "aio": 0, "io_uring": 0, "recursion": 0}, r.metric(t, "missed", "cause"))
 	for name, want := range map[string]int64{
 		"delivered": 5080, "refused": 0, "redelivered": 0, "foreign": 0, "simulated": 5000, "ring_buffer_size": 8 << 20,
 	} {

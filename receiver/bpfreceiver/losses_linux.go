@@ -111,6 +111,9 @@ var missed = []struct {
 		Unit: "results of io_submit", Lost: "were fetched without a system call, or found no room for their beginning, " +
 			"and are no events (receiver README, limits)", Tolerated: true,
 	}},
+	{"io_uring", func(m *bpf.Missed) uint64 { return m.Requests }, health.Counter{
+		Unit: "results of io_uring", Lost: "could not be told, and are no events (receiver README, limits)", Tolerated: true,
+	}},
 }
 
 // reportLost tells what was lost over the life of the counters, the time when no process read the ring buffer included.

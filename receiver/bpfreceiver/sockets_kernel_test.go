@@ -5,6 +5,7 @@ package bpfreceiver
 // Sockets, on known workloads: each connection and each failure once, with its process and its addresses.
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -202,17 +203,17 @@ func TestDualStack(t *testing.T) {
 // No tracepoint tells how a connect of a socket that is none of TCP ends, but whoever asks is told.
 func TestOtherConnects(t *testing.T) {
 	fd, _, err := vsockToNobody()
-	if err != unix.EINPROGRESS {
+	if !errors.Is(err, unix.EINPROGRESS) {
 		t.Skip("no vsock here that does not wait: ", err)
 	}
 	require.NoError(t, unix.Close(fd))
 	const n = 3
 	events := trace(t, `probes: {network: {errors_only: true, command: [$COMMAND]}}`, "other_connects", argument{N: n})
-	errors := map[string]int{}
+	outcomes := map[string]int{}
 	for i := range events {
 		assert.Equal(t, "connect", events[i].OperationName())
 		assert.EqualValues(t, unix.AF_VSOCK, events[i].Network().Family)
-		errors[events[i].ErrorType()]++
+		outcomes[events[i].ErrorType()]++
 	}
-	assert.Equal(t, map[string]int{"ETIMEDOUT": n + 1, "ECANCELED": n}, errors)
+	assert.Equal(t, map[string]int{"ETIMEDOUT": n + 1, "ECANCELED": n}, outcomes)
 }

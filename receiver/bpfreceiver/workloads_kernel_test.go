@@ -72,6 +72,11 @@ var workloads = map[string]func(*helper){
 	"interrupted":      workInterrupted,
 	"killed_calls":     workKilledCalls,
 	"aio":              workAIO,
+	"uring_files":      workUringFiles,
+	"uring_paths":      workUringPaths,
+	"uring_sockets":    workUringSockets,
+	"uring_polled":     workUringPolled,
+	"uring_unseen":     workUringUnseen,
 	"bench":            workBench,
 }
 
