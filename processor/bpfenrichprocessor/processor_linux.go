@@ -66,7 +66,7 @@ func (*enrichProcessor) Capabilities() consumer.Capabilities {
 func (p *enrichProcessor) Start(ctx context.Context, host component.Host) error {
 	err := p.openTable()
 	if err == nil {
-		p.Stage.Watch(p.losses()...)
+		p.Watch(p.losses()...)
 		err = p.Stage.Start(ctx, host)
 	}
 	if err == nil {

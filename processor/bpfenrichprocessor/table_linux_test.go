@@ -225,7 +225,7 @@ func TestAnExecThatTheTableIsBehind(t *testing.T) {
 			fresh := newResolver(f.resolver.logger, f.resolver.newSource, f.known, f.resolver.users)
 			fresh.start()
 			t.Cleanup(func() { require.NoError(t, fresh.stop(context.Background())) })
-			f.enricher.resolver = fresh
+			f.resolver = fresh
 			got := f.contexts(service(), service(numbered(4), execOf("x")), service(numbered(4)))
 			assert.Equal(t, []event.Context{
 				want("service.bin", "starter", "root", inContainer), want(test.want, "starter", "root", inContainer), want(test.want, "starter", "root", inContainer),
