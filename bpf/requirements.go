@@ -34,7 +34,7 @@ func raiseMemoryLimit() error {
 }
 
 func checkBTF(path string) error {
-	_, err := os.Stat(path)
+	_, err := os.Stat(path) //nolint:gosec // btfPath, or that of a test
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("kernel has no BTF at %s: it needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (5.10 or later), and /sys mounted", path)
 	}
