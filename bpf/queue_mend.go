@@ -134,7 +134,7 @@ func mend(at place, state *queueState) (missing []error, slabMade bool, err erro
 			return nil, false, shapeError(at, queueMapInFlight, fmt.Errorf("it has %d entries", slab.MaxEntries()))
 		}
 	}
-	spec := ebpf.MapSpec{Name: "kp_lane", Type: ebpf.Queue, MaxEntries: 1}
+	spec := ebpf.MapSpec{Name: "kp_lane", Type: ebpf.Queue} // without another lane its capacity is not known
 	switch {
 	case some != nil:
 		spec.ValueSize, spec.MaxEntries = some.ValueSize(), some.MaxEntries()
@@ -150,7 +150,9 @@ func mend(at place, state *queueState) (missing []error, slabMade bool, err erro
 		what := "a lane without a pin, which the kernel had still"
 		if maps[i] = state.offeredMap(i, &spec); maps[i] == nil {
 			what = "a lane without a pin: what waited in it is gone"
-			if maps[i], err = ebpf.NewMap(&spec); err != nil {
+			empty := spec
+			empty.MaxEntries = max(spec.MaxEntries, 1)
+			if maps[i], err = ebpf.NewMap(&empty); err != nil {
 				return nil, false, fmt.Errorf("make lane %d anew: %w", i, err)
 			}
 		}
@@ -196,7 +198,7 @@ func (s *queueState) offeredMap(lane int, spec *ebpf.MapSpec) *ebpf.Map {
 	if err != nil {
 		return nil
 	}
-	if m.Type() != spec.Type || m.ValueSize() != spec.ValueSize || m.MaxEntries() != spec.MaxEntries {
+	if m.Type() != spec.Type || m.ValueSize() != spec.ValueSize || spec.MaxEntries != 0 && m.MaxEntries() != spec.MaxEntries {
 		_ = m.Close() // it is of another generation
 		return nil
 	}

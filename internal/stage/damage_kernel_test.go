@@ -5,6 +5,7 @@ package stage
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -91,15 +92,21 @@ func TestForgedNumberInFlight(t *testing.T) {
 
 // The pin of one lane of sixteen is removed while events wait in it: none is lost, as the kernel has the lane still.
 func TestMissingPinOfALane(t *testing.T) {
+	for lanes, lane := range map[int]string{1: "lane_0", 16: "lane_5"} {
+		t.Run(fmt.Sprint(lanes), func(t *testing.T) { testMissingPin(t, lanes, lane) })
+	}
+}
+
+func testMissingPin(t *testing.T, lanes int, lane string) {
 	n, path := newNext(t), pinPath(t)
 	n.setRefuse(func(event.Batch) error { return errors.New("not now") })
 	settings := newSettings(n, path)
-	settings.Queue.Lanes, settings.Queue.Capacity, settings.ShutdownTimeout = 16, 16*2048, time.Millisecond
+	settings.Queue.Lanes, settings.Queue.Capacity, settings.ShutdownTimeout = lanes, 16*2048, time.Millisecond
 	s := New(settings)
 	require.NoError(t, s.Start(t.Context(), &statustest.Host{}))
 	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(0, 20_000))))
 	require.NoError(t, s.Shutdown(t.Context()))
-	require.NoError(t, os.Remove(filepath.Join(path, "processor@test", "queue-0", "lane_5")))
+	require.NoError(t, os.Remove(filepath.Join(path, "processor@test", "queue-0", lane)))
 	n.setRefuse(nil)
 	s = start(t, settings)
 	require.NoError(t, s.ConsumeLogs(t.Context(), frame(batch(20_000, 1000))))
