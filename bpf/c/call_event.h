@@ -34,29 +34,15 @@ static __always_inline void name_file(struct kp_event *event, struct file *file)
 		__builtin_memset(event->name, 0, KP_NAME_LEN);
 }
 
-static __always_inline void emit_call(const struct call *call, __u64 now)
+/* Puts what is known of a call into its event, but for its duration. */
+static __always_inline void describe_call(struct kp_event *event, const struct call *call)
 {
-	const struct filter *filter = &settings.filter[call->category & 7];
-	bool timed = call->start_ns;
-	__u64 duration = timed ? now - call->start_ns : 0;
-	__u32 category = call->category;
 	struct file *file = call->file; /* on their own, for CO-RE would relocate struct call too */
 	const char *path = call->path;
-	struct kp_counts *counts;
-	struct kp_event *event;
 
-	if (duration < filter->min_duration_ns || !sampled(filter))
-		return;
-	counts = bpf_map_lookup_elem(&counters, &category);
-	if (counts && !timed)
-		ADD(counts->untimed, 1);
-	event = reserve(call->category, call->operation, now);
-	if (!event)
-		return;
-	event->duration_ns = duration;
 	event->bytes = call->bytes;
 	event->result = call->result;
-	event->flags = (timed ? 0 : KP_FLAG_NO_DURATION) | (call->partial ? KP_FLAG_BYTES_PARTIAL : 0);
+	event->flags = (call->start_ns ? 0 : KP_FLAG_NO_DURATION) | (call->partial ? KP_FLAG_BYTES_PARTIAL : 0);
 	identify(&event->process);
 	event->exec_number = current_exec_number();
 	if (call->sk)
@@ -65,6 +51,32 @@ static __always_inline void emit_call(const struct call *call, __u64 now)
 		name_file(event, file);
 	else if (path)
 		COPY_NAME(event, bpf_probe_read_user_str, bpf_probe_read_user, path);
+}
+
+/* Makes room for the event of a call that has ended, if its duration is wanted. start_ns is 0 where it is not known. */
+static __always_inline struct kp_event *reserve_call(__u32 category, __u16 operation, __u64 start_ns, __u64 now, __u64 *duration)
+{
+	const struct filter *filter = &settings.filter[category & 7];
+	struct kp_counts *counts;
+
+	*duration = start_ns ? now - start_ns : 0;
+	if (*duration < filter->min_duration_ns || !sampled(filter))
+		return NULL;
+	counts = bpf_map_lookup_elem(&counters, &category);
+	if (counts && !start_ns)
+		ADD(counts->untimed, 1);
+	return reserve(category, operation, now);
+}
+
+static __always_inline void emit_call(const struct call *call, __u64 now)
+{
+	__u64 duration;
+	struct kp_event *event = reserve_call(call->category, call->operation, call->start_ns, now, &duration);
+
+	if (!event)
+		return;
+	describe_call(event, call);
+	event->duration_ns = duration;
 	submit(event);
 }
 

@@ -80,6 +80,15 @@ static __always_inline __u64 wakeup_flags(void)
 	return BPF_RB_FORCE_WAKEUP;
 }
 
+static __always_inline void begin_event(struct kp_event *event, __u32 category, __u16 operation, __u64 now)
+{
+	__builtin_memset(event, 0, sizeof(*event));
+	event->time_ns = now;
+	event->category = category;
+	event->operation = operation;
+	event->version = KP_EVENT_VERSION;
+}
+
 /*
  * Counts an event and makes room for it; NULL when the ring buffer is full, and then it is counted as
  * lost. The record comes zeroed but for time (now), category, operation and version.
@@ -97,11 +106,7 @@ static __always_inline struct kp_event *reserve(__u32 category, __u16 operation,
 		ADD(counts->lost, 1);
 		return NULL;
 	}
-	__builtin_memset(event, 0, sizeof(*event));
-	event->time_ns = now;
-	event->category = category;
-	event->operation = operation;
-	event->version = KP_EVENT_VERSION;
+	begin_event(event, category, operation, now);
 	return event;
 }
 

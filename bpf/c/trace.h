@@ -12,8 +12,10 @@ struct interruption {
 	__u64 stack;           /* where in the program … */
 	__u64 place;           /* … it was made */
 	__s64 result;          /* -ERESTART…; 0: a handler runs, and when it returns the call begins again */
-	__u64 wanted;          /* the call has an event if it fails */
-	struct call call;
+	__u64 start_ns;        /* of the call; 0: not known */
+	__u32 number;
+	__u32 wanted;          /* it has an event if it fails, which is … */
+	struct kp_event event; /* … this, as what the call named may be gone by then */
 };
 
 /* By tid. Bounded: the one that waits for longest goes. They wait for microseconds, or as long as their process is stopped. */
@@ -21,7 +23,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, __u32);
-	__uint(value_size, sizeof(struct interruption)); /* not its type: Go has no use for the pointers in it */
+	__uint(value_size, sizeof(struct interruption)); /* not its type: Go has no use for it */
 } interruptions SEC(".maps");
 
 static __always_inline struct interruption *interruption_of_current(void)
@@ -65,10 +67,10 @@ static __always_inline bool begins_again(struct start *start, struct pt_regs *re
 		start->interrupted = 0;
 		return false;
 	}
-	if (before->stack != regs->sp || before->place != SYSCALL_PLACE(regs) || (number != before->call.number && number != RESTART_SYSCALL))
+	if (before->stack != regs->sp || before->place != SYSCALL_PLACE(regs) || (number != before->number && number != RESTART_SYSCALL))
 		return false;
-	start->time_ns = before->call.start_ns;
-	start->number = before->call.number;
+	start->time_ns = before->start_ns;
+	start->number = before->number;
 	start->interrupted = 0;
 	forget_interruption();
 	return true;
@@ -123,15 +125,39 @@ static __always_inline bool interrupt(struct pt_regs *regs, long result, const s
 		.stack = regs->sp,
 		.place = SYSCALL_PLACE(regs),
 		.result = result,
+		.start_ns = call->start_ns,
+		.number = call->number,
 		.wanted = wanted,
-		.call = *call,
-	};
+	}, *noted;
 	struct start *start = own_start(by_tid);
 
 	if (!start || bpf_map_update_elem(&interruptions, &tid, &interruption, BPF_ANY))
 		return false;
+	noted = bpf_map_lookup_elem(&interruptions, &tid);
+	if (!noted) /* evicted by now */
+		return false;
+	if (wanted) {
+		begin_event(&noted->event, call->category, call->operation, 0);
+		describe_call(&noted->event, call);
+	}
 	start->interrupted = 1;
 	return true;
+}
+
+/* An interrupted call has failed. */
+static __always_inline void emit_interrupted(const struct interruption *interruption, __u64 now)
+{
+	const struct kp_event *described = &interruption->event;
+	struct kp_event *event;
+	__u64 duration;
+
+	event = reserve_call(described->category, described->operation, interruption->start_ns, now, &duration);
+	if (!event)
+		return;
+	*event = *described;
+	event->time_ns = now;
+	event->duration_ns = duration;
+	submit(event);
 }
 
 /* Is the current thread about to die by a signal? Then its program does not see the call return. */
@@ -290,7 +316,7 @@ int BPF_PROG(signal_deliver, int signal, void *info, struct k_sigaction *action)
 		return 0;
 	}
 	if (interruption->wanted)
-		emit_call(&interruption->call, bpf_ktime_get_boot_ns());
+		emit_interrupted(interruption, bpf_ktime_get_boot_ns());
 	forget_interruption();
 	return 0;
 }
