@@ -16,13 +16,16 @@ static __always_inline bool wants_connection(const struct kp_owner *owner, __u16
 	return duration >= filter->min_duration_ns && wants_process(KP_CATEGORY_NETWORK, owner ? &owner->process : &nobody);
 }
 
-static __always_inline void emit_connection(struct sock *sk, const struct kp_owner *owner, __u16 operation, __u64 duration, __s64 result)
+/* The event of what began at since and ended now. */
+static __always_inline void emit_connection(struct sock *sk, const struct kp_owner *owner, __u16 operation, __u64 since,
+					    __u64 now, __s64 result)
 {
+	__u64 duration = now - since;
 	struct kp_event *event;
 
 	if (!wants_connection(owner, operation, duration, result) || !sampled(&settings.filter[KP_CATEGORY_NETWORK]))
 		return;
-	event = reserve(KP_CATEGORY_NETWORK, operation, bpf_ktime_get_boot_ns());
+	event = reserve(KP_CATEGORY_NETWORK, operation, now);
 	if (!event)
 		return;
 	if (owner) {
@@ -38,7 +41,7 @@ static __always_inline void emit_connection(struct sock *sk, const struct kp_own
 }
 
 /* A connect that is under way ends without a connection: refused, timed out, or given up. */
-static __always_inline void connect_failed(struct sock *sk, struct kp_owner *owner, __u64 duration)
+static __always_inline void connect_failed(struct sock *sk, struct kp_owner *owner, __u64 since, __u64 now)
 {
 	/* Set before the state: tcp_reset() in net/ipv4/tcp_input.c, tcp_write_err() in tcp_timer.c. */
 	int error = BPF_CORE_READ(sk, sk_err);
@@ -49,7 +52,7 @@ static __always_inline void connect_failed(struct sock *sk, struct kp_owner *own
 		owner->connecting = CONNECTING_FAILED;
 	if (!error)
 		error = ECANCELED; /* the socket was closed while connecting */
-	emit_connection(sk, owner, KP_NETWORK_CONNECT, duration, -error);
+	emit_connection(sk, owner, KP_NETWORK_CONNECT, since, now, -error);
 }
 
 /*
@@ -78,7 +81,7 @@ static __always_inline void close_begins(__u32 fd)
 	if (!error && state == TCP_SYN_SENT)
 		error = ECANCELED;
 	if (error || state != TCP_CLOSE) /* else the note is of another socket at this address, before */
-		emit_connection(sk, owner, KP_NETWORK_CONNECT, bpf_ktime_get_boot_ns() - owner->since_ns, -error);
+		emit_connection(sk, owner, KP_NETWORK_CONNECT, owner->since_ns, bpf_ktime_get_boot_ns(), -error);
 	bpf_map_delete_elem(&owners, &key); /* gone already: evicted meanwhile */
 }
 
@@ -112,7 +115,7 @@ int BPF_PROG(inet_sock_set_state, struct sock *sk, int from, int to)
 	now = bpf_ktime_get_boot_ns();
 	since = owner ? owner->since_ns : now;
 	if (connects && to == TCP_ESTABLISHED) {
-		emit_connection(sk, owner, KP_NETWORK_CONNECT, now - since, 0);
+		emit_connection(sk, owner, KP_NETWORK_CONNECT, since, now, 0);
 		if (owner) {
 			owner->since_ns = now;
 			owner->connecting = CONNECTING_DONE;
@@ -120,9 +123,9 @@ int BPF_PROG(inet_sock_set_state, struct sock *sk, int from, int to)
 		return 0;
 	}
 	if (connects)
-		connect_failed(sk, owner, now - since);
+		connect_failed(sk, owner, since, now);
 	else if (!owner || owner->connecting != CONNECTING_GIVEN_UP)
-		emit_connection(sk, owner, KP_NETWORK_CLOSE, now - since, 0);
+		emit_connection(sk, owner, KP_NETWORK_CLOSE, since, now, 0);
 	if (!owner)
 		return 0;
 	if (to != TCP_CLOSE)
@@ -144,8 +147,9 @@ int BPF_PROG(inet_sock_set_state, struct sock *sk, int from, int to)
 __noinline int emit_segment(__u64 socket)
 {
 	struct sock *sk = (struct sock *)(unsigned long)socket;
+	__u64 now = bpf_ktime_get_boot_ns();
 
-	emit_connection(sk, owner_of(held_sock(sk)), KP_NETWORK_RETRANSMIT, 0, 0);
+	emit_connection(sk, owner_of(held_sock(sk)), KP_NETWORK_RETRANSMIT, now, now, 0);
 	return 0;
 }
 

@@ -59,7 +59,7 @@ func TestTCPSelf(t *testing.T) {
 	}
 	for _, end := range only(events, event.CategoryNetwork, "close") {
 		connect := connected[end.Network().LocalPort]
-		assert.GreaterOrEqual(t, end.Time-end.Duration, connect.Time-connect.Duration+connect.Duration/2, "its life begins when it is established")
+		assert.Equal(t, connect.Time, end.Time-end.Duration, "its life begins when it is established")
 	}
 }
 
