@@ -43,6 +43,9 @@ func TestLifecycle(t *testing.T) {
 	require.NoError(t, c.Shutdown(t.Context()))
 	require.NoError(t, c.Shutdown(t.Context()), "twice")
 	require.ErrorContains(t, c.ConsumeLogs(t.Context(), frame(plainBatch(workload()))), "connector bpf_aggregate is not running")
+	noEvent := plog.NewLogs()
+	noEvent.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
+	require.ErrorContains(t, c.ConsumeLogs(t.Context(), noEvent), "connector bpf_aggregate is not running")
 	startIt(t, c)
 	feed(t, c, workload()...)
 }

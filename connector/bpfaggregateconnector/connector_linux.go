@@ -311,14 +311,27 @@ func (c *aggregateConnector) attribute() attribute.KeyValue {
 // ConsumeLogs adds the events in logs to the totals. Log records that hold no events are counted and left out. On an
 // error some events may have been added; handed in again as redelivered frames they are recognised.
 func (c *aggregateConnector) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	if !c.running() { // also records that hold no events are not for a connector that does not run
+		return c.notRunning()
+	}
 	return event.Decode(logs, c.add, func(_ plog.LogRecord, err error) { c.refuse(ctx, err) })
+}
+
+func (c *aggregateConnector) running() bool {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return c.aggregator != nil
+}
+
+func (c *aggregateConnector) notRunning() error {
+	return fmt.Errorf("connector %s is not running", c.set.ID)
 }
 
 func (c *aggregateConnector) add(batch event.Batch) error {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	if c.aggregator == nil {
-		return fmt.Errorf("connector %s is not running", c.set.ID)
+		return c.notRunning()
 	}
 	err := c.aggregator.add(batch)
 	if errors.Is(err, bpf.ErrSources) {

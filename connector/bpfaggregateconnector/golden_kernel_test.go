@@ -4,7 +4,6 @@ package bpfaggregateconnector
 
 import (
 	"fmt"
-	"math"
 	"path/filepath"
 	"testing"
 	"time"
@@ -34,7 +33,7 @@ func workload() []event.Event {
 		example(event.CategoryProcess, event.ProcessExit, "sh", lasts(0), func(e *event.Event) { e.Bytes, e.Result = 0, 137 }),
 	}
 	for i := range events {
-		events[i].Time = math.MaxUint64
+		events[i].Time = event.MaxTime
 	}
 	return events
 }

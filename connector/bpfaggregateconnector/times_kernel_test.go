@@ -146,7 +146,7 @@ func TestLatency(t *testing.T) {
 	c := start(t, newConfig(only("kernel.event.latency")), out)
 	began := time.Now()
 	old := example(event.CategoryNetwork, event.NetworkSend, "a", func(e *event.Event) { e.Time = event.Clock{}.Now() - uint64(age) })
-	future := example(event.CategoryProcess, event.ProcessExec, "a", func(e *event.Event) { e.Time = math.MaxUint64 })
+	future := example(event.CategoryProcess, event.ProcessExec, "a", func(e *event.Event) { e.Time = event.MaxTime })
 	feed(t, c, old, old, future)
 	most := (age + time.Since(began)).Seconds()
 	require.NoError(t, c.export(t.Context()))
