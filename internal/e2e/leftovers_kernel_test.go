@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -36,9 +37,9 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	for name, foreign := range map[string]string{
 		"receiver with its probes":      "receiver@bpf/probes",
 		"receiver with its ring buffer": "receiver@bpf/ring-0",
-		"receiver with its dead letter": "receiver@bpf/dead_letter-0",
-		"filter with its queue":         "processor@bpf_filter/queue-0",
-		"filter with its dead letter":   "processor@bpf_filter/dead_letter-0",
+		"receiver with its dead letter": "receiver@bpf/dead_letter-books",
+		"filter with its queue":         "processor@bpf_filter/queue-books",
+		"filter with its dead letter":   "processor@bpf_filter/dead_letter-books",
 		"enrich with its queue":         "processor@bpf_enrich/queue-books",
 		"enrich with its table":         "processor@bpf_enrich@process_table/entries-0",
 		"aggregate":                     "connector@bpf_aggregate/stats-0",
@@ -50,7 +51,11 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 			config := configure(t, keepingConfig, map[string]any{"pin_path": pin})
 			for range 2 {
 				c := launch(t, config)
-				<-c.exited
+				select {
+				case <-c.exited:
+				case <-time.After(time.Minute):
+					require.Fail(t, "it has started", c.log.String())
+				}
 				assert.NotZero(t, c.cmd.ProcessState.ExitCode())
 				assert.Contains(t, c.log.String(), filepath.Join(pin, foreign))
 				assert.Equal(t, before, files(t, pin))
