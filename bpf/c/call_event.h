@@ -3,6 +3,17 @@
 #ifndef KERNELPIPE_CALL_EVENT_H
 #define KERNELPIPE_CALL_EVENT_H
 
+/* Describes the socket of a call. Is the other side the one that the call names, and not that of the socket? */
+static __always_inline bool names_peer(struct kp_network *network, const struct call *call)
+{
+	describe_sock(network, call->sk);
+	if (network->family != AF_INET && network->family != AF_INET6)
+		return false;
+	if (network->protocol == IPPROTO_TCP && network->remote_port)
+		return false;
+	return call->operation != KP_NETWORK_CONNECT || failed(call->result);
+}
+
 /*
  * The socket of a call, and the other side as the call names it: where the socket has none yet, and a datagram may go to
  * another than it has, or come from any.
@@ -11,12 +22,7 @@ static __always_inline void describe_socket_call(struct kp_network *network, con
 {
 	struct peer peer;
 
-	describe_sock(network, call->sk);
-	if (network->family != AF_INET && network->family != AF_INET6)
-		return;
-	if (network->protocol == IPPROTO_TCP && network->remote_port)
-		return;
-	if (call->operation == KP_NETWORK_CONNECT && !failed(call->result))
+	if (!names_peer(network, call))
 		return;
 	if (call->message)
 		peer_of_messages(&peer, call->message, call->messages);

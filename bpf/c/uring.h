@@ -253,12 +253,7 @@ static __always_inline void describe_request(struct kp_network *network, struct 
 	__u32 size = 0;
 	unsigned long at;
 
-	describe_sock(network, call->sk);
-	if (network->family != AF_INET && network->family != AF_INET6)
-		return;
-	if (network->protocol == IPPROTO_TCP && network->remote_port)
-		return;
-	if (call->operation == KP_NETWORK_CONNECT && !failed(call->result))
+	if (!names_peer(network, call))
 		return;
 	if (opcode == IORING_OP_RECVMSG && !failed(call->result)) {
 		at = name_of((unsigned long)BPF_CORE_READ((struct io_sr_msg *)req, umsg), &size);
